@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+
 from batos.protocol.messages import Usage
 
 
@@ -29,8 +30,8 @@ class EventType(StrEnum):
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `metacognition.jsonl`.
 
-    `seq` counts from 0 within an incarnation and `prev_hash` is the SHA-256 of the line before (its bytes without the newline);
-    the first record of an incarnation carries the hash of its predecessor's last line, or 64 zeros where there is none.
+    `seq` counts from 0 within an incarnation and `prev_hash` is the SHA-256 of the line before (its bytes without the
+    newline); the first record of an incarnation carries the hash of its predecessor's last line, or 64 zeros.
     """
 
     timestamp: str

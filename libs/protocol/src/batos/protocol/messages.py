@@ -202,7 +202,7 @@ class MissionStatus(Message):
     weaver: str = ""
     model: str = ""
     adapter: str = ""
-    """Serving name (content hash) of the adapter that wove the answer, as the engine reported it; empty for the base."""
+    """Serving name (content hash) of the weaving adapter, as the engine reported it; empty for the base."""
     dna_version: int = 0
     usage: Usage = Usage()
     duration_ms: int = 0
@@ -314,7 +314,7 @@ class EngineDescription(Message):
 
 
 class Tokenize(Message):
-    """To persona-inference: count these texts by the model's own tokenizer; `limits` cuts text i to limits[i] tokens."""
+    """To persona-inference: count texts by the model's own tokenizer; `limits` cuts text i to limits[i] tokens."""
 
     texts: tuple[str, ...]
     limits: tuple[int, ...] = ()
@@ -331,7 +331,7 @@ class Tokenized(Message):
 
 
 class AdapterLoad(Message):
-    """To persona-inference: fetch this adapter from the image, verify its hash, load it, say when requests can use it."""
+    """To persona-inference: fetch this adapter, verify its hash, load it, answer once requests can use it."""
 
     adapter: str
 
