@@ -38,7 +38,7 @@ class VesselCard(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
 
 
-class Hello(Message):
+class Hello(Message, frozen=True, kw_only=True):
     """First words of a peer on a channel: who it is and which services it serves there."""
 
     card: VesselCard
@@ -47,33 +47,33 @@ class Hello(Message):
     """How many requests it works on at a time."""
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True, kw_only=True):
     """Still here. A peer that the bus does not know is answered with `HelloWanted`."""
 
     card: VesselCard
 
 
-class HeartbeatAck(Message):
+class HeartbeatAck(Message, frozen=True, kw_only=True):
     """The bus is still here, and which incarnation of it."""
 
     bus_incarnation: str
 
 
-class HelloWanted(Message):
+class HelloWanted(Message, frozen=True, kw_only=True):
     """The bus (newly started) does not know this peer: it should say `Hello` again."""
 
     bus_incarnation: str
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True, kw_only=True):
     """A peer leaves in order: nothing new is to be sent to it. Its running requests are still answered."""
 
 
-class RosterGet(Message):
+class RosterGet(Message, frozen=True, kw_only=True):
     """Who is there? Answered by the bus itself (service `bus`)."""
 
 
-class Roster(Message):
+class Roster(Message, frozen=True, kw_only=True):
     """Every vessel the bus has heard of lately, itself included."""
 
     bus_incarnation: str
@@ -81,30 +81,30 @@ class Roster(Message):
     vessels: tuple[VesselCard, ...]
 
 
-class Ping(Message):
+class Ping(Message, frozen=True, kw_only=True):
     """Control: are you there?"""
 
 
-class Pong(Message):
+class Pong(Message, frozen=True, kw_only=True):
     """Control: yes, and this is how I am."""
 
     card: VesselCard
 
 
-class Drain(Message):
+class Drain(Message, frozen=True, kw_only=True):
     """Control: take nothing new, finish what runs, exit 0."""
 
     timeout_s: float = 120.0
     """What still runs after this long is released to others."""
 
 
-class Draining(Message):
+class Draining(Message, frozen=True, kw_only=True):
     """Control: the drain has begun."""
 
     running: int
 
 
-class Roll(Message):
+class Roll(Message, frozen=True, kw_only=True):
     """To the supervisor: replace every plank of a kind (or the one vessel named), one after another."""
 
     target: str
@@ -120,32 +120,32 @@ class Plank(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: int
 
 
-class Rolled(Message):
+class Rolled(Message, frozen=True, kw_only=True):
     """How the roll went."""
 
     planks: tuple[Plank, ...]
 
 
-class SpawnSuccessor(Message):
+class SpawnSuccessor(Message, frozen=True, kw_only=True):
     """To the keeper: start a second process for this vessel's place; the first one will be drained once it is ready."""
 
     name: str
 
 
-class SuccessorSpawned(Message):
+class SuccessorSpawned(Message, frozen=True, kw_only=True):
     """From the keeper: the successor's process runs (not yet ready)."""
 
     name: str
     pid: int
 
 
-class AbandonSuccessor(Message):
+class AbandonSuccessor(Message, frozen=True, kw_only=True):
     """To the keeper: the successor did not become ready; end it and keep the old plank."""
 
     name: str
 
 
-class SuccessorAbandoned(Message):
+class SuccessorAbandoned(Message, frozen=True, kw_only=True):
     """From the keeper: the successor is gone, the old plank keeps its place."""
 
     name: str
@@ -161,7 +161,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
 
 
-class MissionSubmit(Message):
+class MissionSubmit(Message, frozen=True, kw_only=True):
     """To a kernel: think about this. The same id twice is one mission."""
 
     mission_id: str
@@ -171,21 +171,21 @@ class MissionSubmit(Message):
     author: str = "architect"
 
 
-class MissionAccepted(Message):
+class MissionAccepted(Message, frozen=True, kw_only=True):
     """The mission is durable in the image."""
 
     mission_id: str
     duplicate: bool = False
 
 
-class MissionWait(Message):
+class MissionWait(Message, frozen=True, kw_only=True):
     """To any kernel: how does this mission stand? Answers when it has ended or the timeout has passed."""
 
     mission_id: str
     timeout_s: float = 0.0
 
 
-class MissionStatus(Message):
+class MissionStatus(Message, frozen=True, kw_only=True):
     """One mission as the image records it."""
 
     mission_id: str
@@ -212,25 +212,25 @@ class MissionStatus(Message):
     submitted_at: float = 0.0
 
 
-class MissionList(Message):
+class MissionList(Message, frozen=True, kw_only=True):
     """To any kernel: the newest missions."""
 
     limit: int = 20
 
 
-class Missions(Message):
+class Missions(Message, frozen=True, kw_only=True):
     """Newest first."""
 
     missions: tuple[MissionStatus, ...]
 
 
-class PersonaGet(Message):
+class PersonaGet(Message, frozen=True, kw_only=True):
     """To any kernel: one persona as the image holds it."""
 
     persona: str
 
 
-class PersonaView(Message):
+class PersonaView(Message, frozen=True, kw_only=True):
     """A persona: its DNA, what it stands for, its pillars, what it was cloned from."""
 
     name: str
@@ -271,7 +271,7 @@ class PromptLabel(msgspec.Struct, frozen=True, kw_only=True):
     facet: str = ""
 
 
-class Infer(Message):
+class Infer(Message, frozen=True, kw_only=True):
     """To persona-inference: answer this. The header's deadline bounds it."""
 
     messages: tuple[ChatMessage, ...]
@@ -285,7 +285,7 @@ class Infer(Message):
     """A readiness probe: counted apart, never published."""
 
 
-class Inferred(Message):
+class Inferred(Message, frozen=True, kw_only=True):
     """The answer, and the weights that gave it as the engine itself reported them."""
 
     text: str
@@ -298,11 +298,11 @@ class Inferred(Message):
     duration_ms: int
 
 
-class EngineDescribe(Message):
+class EngineDescribe(Message, frozen=True, kw_only=True):
     """To persona-inference: which engine, which model, how much fits."""
 
 
-class EngineDescription(Message):
+class EngineDescription(Message, frozen=True, kw_only=True):
     """What the engine is. `context_tokens` is what one request may use: prompt and answer together."""
 
     engine: str
@@ -313,7 +313,7 @@ class EngineDescription(Message):
     adapters: tuple[str, ...] = ()
 
 
-class Tokenize(Message):
+class Tokenize(Message, frozen=True, kw_only=True):
     """To persona-inference: count texts by the model's own tokenizer; `limits` cuts text i to limits[i] tokens."""
 
     texts: tuple[str, ...]
@@ -321,7 +321,7 @@ class Tokenize(Message):
     """Empty: only count. Else one limit a text."""
 
 
-class Tokenized(Message):
+class Tokenized(Message, frozen=True, kw_only=True):
     """Token counts of the texts as given, and the texts cut to their limits (empty when none were given)."""
 
     counts: tuple[int, ...]
@@ -330,19 +330,19 @@ class Tokenized(Message):
     """Tokens that the chat template adds to each message, at most."""
 
 
-class AdapterLoad(Message):
+class AdapterLoad(Message, frozen=True, kw_only=True):
     """To persona-inference: fetch this adapter, verify its hash, load it, answer once requests can use it."""
 
     adapter: str
 
 
-class AdapterUnload(Message):
+class AdapterUnload(Message, frozen=True, kw_only=True):
     """To persona-inference: this adapter is no longer needed."""
 
     adapter: str
 
 
-class AdaptersLoaded(Message):
+class AdaptersLoaded(Message, frozen=True, kw_only=True):
     """The adapters that this replica can answer with now."""
 
     adapters: tuple[str, ...]
@@ -351,7 +351,7 @@ class AdaptersLoaded(Message):
 # --------------------------------------------------------------------------------------------- log and forge
 
 
-class LogRead(Message):
+class LogRead(Message, frozen=True, kw_only=True):
     """To one kernel (service `kernel/<name>`): the log from a byte offset on, whole lines only."""
 
     segment: str = ""
@@ -361,7 +361,7 @@ class LogRead(Message):
     """Bytes."""
 
 
-class LogChunk(Message):
+class LogChunk(Message, frozen=True, kw_only=True):
     """Whole lines of one segment. `next_segment` is set once this one is closed and read to its end."""
 
     segment: str
@@ -372,14 +372,14 @@ class LogChunk(Message):
     kernel: str = ""
 
 
-class Curate(Message):
+class Curate(Message, frozen=True, kw_only=True):
     """To the curator: ingest what is new in the logs, then build the data set of a persona from its COMPLETE cycles."""
 
     persona: str
     request_id: str
 
 
-class DatasetBuilt(Message):
+class DatasetBuilt(Message, frozen=True, kw_only=True):
     """A data set stands in the image."""
 
     dataset_id: str
@@ -393,7 +393,7 @@ class DatasetBuilt(Message):
     """Where it was written for reading (JSON Lines), relative to the fleet's home."""
 
 
-class OrderCreate(Message):
+class OrderCreate(Message, frozen=True, kw_only=True):
     """To a kernel: commit a training order for this data set."""
 
     order_id: str
@@ -401,13 +401,13 @@ class OrderCreate(Message):
     dataset_id: str
 
 
-class OrderGet(Message):
+class OrderGet(Message, frozen=True, kw_only=True):
     """To a kernel: how does this training order stand?"""
 
     order_id: str
 
 
-class OrderStatus(Message):
+class OrderStatus(Message, frozen=True, kw_only=True):
     """A training order as the image records it."""
 
     order_id: str
@@ -424,14 +424,14 @@ class OrderStatus(Message):
     error: str = ""
 
 
-class AdapterPromote(Message):
+class AdapterPromote(Message, frozen=True, kw_only=True):
     """To a kernel: have every replica load this order's adapter, then bind it to its persona in one transaction."""
 
     order_id: str
     approver: str
 
 
-class AdapterRollback(Message):
+class AdapterRollback(Message, frozen=True, kw_only=True):
     """To a kernel: bind what was bound before. The request's id makes a retry harmless."""
 
     persona: str
@@ -439,7 +439,7 @@ class AdapterRollback(Message):
     request_id: str
 
 
-class AdapterBound(Message):
+class AdapterBound(Message, frozen=True, kw_only=True):
     """The binding as it stands after the transaction."""
 
     persona: str
@@ -495,7 +495,7 @@ Reply = (
 )
 
 
-class ErrorReply(Message):
+class ErrorReply(Message, frozen=True, kw_only=True):
     """A request that could not be done: what was wrong, and what to do about it."""
 
     code: str
@@ -509,7 +509,7 @@ class ErrorReply(Message):
 # --------------------------------------------------------------------------------------------- events
 
 
-class StateEntered(Message):
+class StateEntered(Message, frozen=True, kw_only=True):
     """A cycle entered a state of the state machine. Topic `mission/<id>`."""
 
     mission_id: str
@@ -518,21 +518,21 @@ class StateEntered(Message):
     persona: str
 
 
-class FacetAsked(Message):
+class FacetAsked(Message, frozen=True, kw_only=True):
     """A prompt went out. Topic `mission/<id>`."""
 
     label: PromptLabel
     adapter: str = ""
 
 
-class TokenDelta(Message):
+class TokenDelta(Message, frozen=True, kw_only=True):
     """Text as it is decoded; may be lost. Topic `mission/<id>`."""
 
     label: PromptLabel
     text: str
 
 
-class FacetAnswered(Message):
+class FacetAnswered(Message, frozen=True, kw_only=True):
     """A prompt was answered. Topic `mission/<id>`."""
 
     label: PromptLabel
@@ -541,13 +541,13 @@ class FacetAnswered(Message):
     adapter: str = ""
 
 
-class MissionEnded(Message):
+class MissionEnded(Message, frozen=True, kw_only=True):
     """A mission ended; its record is committed. Topic `mission/<id>`."""
 
     status: MissionStatus
 
 
-class Progress(Message):
+class Progress(Message, frozen=True, kw_only=True):
     """How far something slow is. Topic `progress/<what>/<id>`, for example `progress/forge/<order id>`."""
 
     what: str
@@ -558,7 +558,7 @@ class Progress(Message):
     detail: str = ""
 
 
-class VesselChanged(Message):
+class VesselChanged(Message, frozen=True, kw_only=True):
     """A vessel came, became ready, drains or is gone. Published by the bus. Topic `fleet`."""
 
     card: VesselCard
