@@ -1,0 +1,36 @@
+"""A whole fleet with the real embedded model, started and stopped by the `batos` command as a person would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from local_fleet import CHECKOUT, Fleet
+
+
+@pytest.fixture(scope="session")
+def missions() -> list[str]:
+    return (CHECKOUT / "tests" / "missions.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    found = Fleet(tmp_path_factory.mktemp("home") / "var")
+    up = found.run("up", "--detach", timeout=180)
+    assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+    try:
+        yield found
+    finally:
+        down = found.run("down", timeout=90)
+        left = found.processes()
+        for process in left:
+            process.kill()
+        assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+        assert not left, [process.cmdline() for process in left]
+
+
+@pytest.fixture(scope="session")
+def thoughts(fleet: Fleet, missions: list[str]) -> list[dict[str, Any]]:
+    """Twenty missions asked and answered: what later tests look into and learn from."""
+    return fleet.ask_many(missions[:20])
