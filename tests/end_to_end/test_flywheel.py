@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
 
 
 def test_one_turn(fleet: Fleet, thoughts: list[dict[str, Any]], missions: list[str]) -> None:
-    """BRICK learns from its own answered cycles, wins the gate, is bound, answers with its adapter, and is rolled back."""
+    """BRICK learns from its own answered cycles, wins the gate, is bound, answers with it, and is rolled back."""
     assert len(thoughts) == 20
     turn = fleet.json("forge", "run", "brick", "--yes", timeout=1500)
     assert turn["state"] == "BOUND"

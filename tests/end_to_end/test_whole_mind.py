@@ -1,6 +1,6 @@
 """The main job on real parts: a mission goes in, four personas think, the answer is in the image, faults lose nothing.
 
-All tests share one fleet (it takes seconds to start and every mission makes the next test's history richer), none depends on
+All tests share one fleet (it takes seconds to start, and every mission enriches its history); none depends on
 another having run: what two of them need is a fixture.
 """
 
@@ -40,7 +40,7 @@ def test_every_vessel_lives_and_says_so(fleet: Fleet) -> None:
 
 
 def test_thoughts_are_whole(fleet: Fleet, thoughts: list[dict[str, Any]]) -> None:
-    """Twenty missions end with an answer or a reason; each COMPLETE one has its tid, its states in order and its prompts."""
+    """Twenty missions end with an answer or a reason; each COMPLETE one has its tid, states in order and prompts."""
     complete = [thought for thought in thoughts if thought["outcome"] == "COMPLETE"]
     assert len(complete) >= 18, [thought["error"] for thought in thoughts if thought["outcome"] != "COMPLETE"]
     wait_for(
@@ -110,7 +110,7 @@ def test_killed_kernels_lose_nothing(fleet: Fleet, missions: list[str]) -> None:
         return {mission["kernel"] for mission in found if mission["state"] == "RUNNING"}
 
     wait_for("a mission to run on a kernel", lambda: bool(running()))
-    victim = sorted(running())[0]
+    victim = min(running())
     psutil.Process(before[victim]["pid"]).send_signal(signal.SIGKILL)
     for process in asked:
         out, err = process.communicate(timeout=300)
@@ -127,7 +127,7 @@ def test_killed_kernels_lose_nothing(fleet: Fleet, missions: list[str]) -> None:
 def test_log_is_there_after_the_kernels_die(fleet: Fleet, missions: list[str]) -> None:
     """Every record of an answered mission is on disk when its kernel is killed one second after the answer."""
     found = fleet.json("ask", missions[21])
-    # The promise is about what is durable one second after the answer: the second is the point, not a wait for something.
+    # The promise is about one second after the answer: the second is the point, not a wait for something.
     time.sleep(1)
     for vessel in fleet.vessels().values():
         if vessel["kind"] == "kernel":
