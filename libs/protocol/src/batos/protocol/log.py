@@ -9,6 +9,8 @@ import msgspec
 
 from batos.protocol.messages import Usage
 
+_ENCODER = msgspec.json.Encoder()
+
 
 class EventType(StrEnum):
     """What a record tells."""
@@ -54,3 +56,13 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     final_outcome: str | None = None
     kernel: str = ""
     incarnation: str = ""
+
+
+def encode_record(record: LogRecord) -> bytes:
+    """Encode a record as one line of JSON, without the newline: the bytes that the next record's hash covers."""
+    return _ENCODER.encode(record)
+
+
+def record_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of one line of the log, generated from `LogRecord`."""
+    return msgspec.json.schema(LogRecord)

@@ -45,6 +45,10 @@ class Hello(Message, frozen=True, kw_only=True):
     services: tuple[str, ...] = ()
     capacity: int = 1
     """How many requests it works on at a time."""
+    running: tuple[str, ...] = ()
+    """Ids of the requests it is at work on, so that a bus that has just started gives them to no other."""
+    answered: tuple[str, ...] = ()
+    """Ids of the requests whose replies it remembers, oldest first."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
@@ -67,6 +71,18 @@ class HelloWanted(Message, frozen=True, kw_only=True):
 
 class Goodbye(Message, frozen=True, kw_only=True):
     """A peer leaves in order: nothing new is to be sent to it. Its running requests are still answered."""
+
+
+class Cancel(Message, frozen=True, kw_only=True):
+    """Nobody waits for this request any more: the bus forgets it, and who works on it stops."""
+
+    request_id: str
+
+
+class Subscribed(Message, frozen=True, kw_only=True):
+    """The bus has seen a subscription to this `ack/…` topic, so everything subscribed before it is effective."""
+
+    topic: str
 
 
 class RosterGet(Message, frozen=True, kw_only=True):
