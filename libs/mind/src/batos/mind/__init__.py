@@ -1,1 +1,33 @@
-"""See the package's modules."""
+"""What stands in the image beside its objects and is read by several services: functions over a root mapping.
+
+Every function works within its caller's transaction and never commits. What they return is plain and detached from
+the image: it may cross threads and outlive the transaction.
+"""
+
+from batos.mind import adapters, archive, datasets, log_memory, orders
+from batos.mind.collections import create_collections
+from batos.mind.errors import Corrupt, MindError, NotAllowed, NotFound, PositionMoved
+from batos.mind.lobby import LOBBY_SLOTS, PERSONAS, Root, lobby, persona, persona_slot, touch_organization
+from batos.mind.plain import plain
+
+__all__ = [
+    "LOBBY_SLOTS",
+    "PERSONAS",
+    "Corrupt",
+    "MindError",
+    "NotAllowed",
+    "NotFound",
+    "PositionMoved",
+    "Root",
+    "adapters",
+    "archive",
+    "create_collections",
+    "datasets",
+    "lobby",
+    "log_memory",
+    "orders",
+    "persona",
+    "persona_slot",
+    "plain",
+    "touch_organization",
+]
