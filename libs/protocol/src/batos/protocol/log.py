@@ -49,10 +49,12 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str = ""
     prompt_hash: str = ""
     llm_prompt: str = ""
+    """The prompt as asked: a JSON list of the prompt's `ChatMessage`s (`role`, `content`)."""
     llm_response_raw: str = ""
     usage: Usage | None = None
     duration_ms: int | None = None
     detail: dict[str, Any] = {}
+    """What else belongs to it; an LLM_RESPONSE has its `finish_reason`."""
     final_outcome: str | None = None
     kernel: str = ""
     incarnation: str = ""
