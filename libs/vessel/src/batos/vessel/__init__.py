@@ -1,1 +1,39 @@
-"""See the package's modules."""
+"""The life of a BAT OS process: settings, fleet file, health pages, readiness, drain."""
+
+from __future__ import annotations
+
+from batos.vessel.errors import FleetNotFound, FleetRunning, SettingsError, StartFailed, VesselError
+from batos.vessel.fleet import FleetFile, FleetLock, FleetPlace, keeper_pid
+from batos.vessel.health import HealthPages, HealthServer, HealthState
+from batos.vessel.logs import configure_logging
+from batos.vessel.run import EXIT_DONE, EXIT_FAILED, EXIT_SETTINGS, live, run, say_failure
+from batos.vessel.settings import CURVE_OFF, VesselSettings, load_settings
+from batos.vessel.tether import tethered
+from batos.vessel.vessel import Vessel
+
+__all__ = [
+    "CURVE_OFF",
+    "EXIT_DONE",
+    "EXIT_FAILED",
+    "EXIT_SETTINGS",
+    "FleetFile",
+    "FleetLock",
+    "FleetNotFound",
+    "FleetPlace",
+    "FleetRunning",
+    "HealthPages",
+    "HealthServer",
+    "HealthState",
+    "SettingsError",
+    "StartFailed",
+    "Vessel",
+    "VesselError",
+    "VesselSettings",
+    "configure_logging",
+    "keeper_pid",
+    "live",
+    "load_settings",
+    "run",
+    "say_failure",
+    "tethered",
+]
