@@ -22,7 +22,7 @@ class KernelError(Exception):
         self.hint = hint
 
 
-class Fenced(KernelError):
+class Fenced(KernelError):  # noqa: N818 - says what happened to the owner
     """The mission belongs to another kernel or epoch by now: its former owner may not write anything about it."""
 
     def __init__(self, mission_id: str, found: str) -> None:
@@ -31,5 +31,5 @@ class Fenced(KernelError):
         self.found = found
 
 
-class ThoughtFailed(KernelError):
+class ThoughtFailed(KernelError):  # noqa: N818 - an outcome of thinking
     """A cycle cannot go on: the reason becomes the mission's error."""
