@@ -19,8 +19,8 @@ this bounds a subscriber that has stopped reading to some ten megabytes."""
 LINGER_MS = 500
 """How long a closing process tries to hand over what it has already said."""
 
-RECONNECT_MS = 100
-RECONNECT_MAX_MS = 1_000
+RECONNECT_MS = 50
+RECONNECT_MAX_MS = 250
 EVENT_PING_MS = 2_000
 """ZMTP pings on event sockets, which have no heartbeats of ours."""
 EVENT_PING_TIMEOUT_MS = 6_000

@@ -1,0 +1,490 @@
+"""One request channel of the bus as a state machine: what arrives goes in, what is to be sent comes out. No sockets."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from batos.bus.peers import PeerState, choose
+from batos.bus.waiting import Waiting, WaitingRoom
+from batos.protocol import (
+    TYPE_FRAMES,
+    Cancel,
+    ErrorReply,
+    Header,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    HelloWanted,
+    Kind,
+    Message,
+    Undecodable,
+    VesselCard,
+    decode_body,
+    encode,
+    new_id,
+    open_frames,
+)
+
+LOST_BEATS = 4
+"""Heartbeats that may fail to come before a peer counts as lost."""
+
+UNREACHABLE_BEATS = 1
+"""Heartbeats for which nothing could be handed to a peer before it counts as lost: its connection is gone."""
+
+SETTLE_BEATS = 1.5
+"""Heartbeats after its start during which the bus gives repeated requests to nobody: whoever is at work on one says
+so in its Hello, and gets it."""
+
+GRACE_S = 30.0
+"""Seconds past its deadline after which a request that was never answered no longer occupies its worker."""
+
+CLAIM_S = 3_600.0
+"""The same for a request that a worker said it is at, whose deadline the bus does not know."""
+
+REMEMBERED_ANSWERS = 10_000
+"""Answered requests of which the bus knows who answered, so that a repetition goes where the reply is remembered."""
+
+WAITING_PER_SERVICE = 1_000
+WAITING_BYTES = 256 * 1024 * 1024
+WAITING_SERVICES = 1_000
+
+
+class Now(NamedTuple):
+    """The time: seconds of the monotonic clock for intervals, of the epoch for deadlines."""
+
+    mono: float
+    wall: float
+
+
+class Send(NamedTuple):
+    """Hand these frames to a peer; `request_id` is set where they are a request."""
+
+    route: bytes
+    frames: list[bytes]
+    request_id: str = ""
+
+
+class Seen(NamedTuple):
+    """A peer came or its card changed."""
+
+    card: VesselCard
+
+
+class Gone(NamedTuple):
+    """A peer is no more on this channel: it left in order or was lost."""
+
+    session: str
+    lost: bool
+
+
+Instruction = Send | Seen | Gone
+Local = Callable[[Message], Message]
+_Taker = Callable[[PeerState, Header, list[bytes], Now], list[Instruction]]
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A request that somebody works on. `requester` is empty while only the worker has told of it."""
+
+    requester: str
+    worker: str
+    service: str
+
+
+class Exchange:
+    """Requests in, replies out, by service name."""
+
+    def __init__(
+        self,
+        card: VesselCard,
+        *,
+        own_services: frozenset[str],
+        local: Mapping[type[Message], Local],
+        heartbeat_s: float,
+        now: Now,
+    ) -> None:
+        """Begin without peers.
+
+        Args:
+            card: the bus's own name and incarnation.
+            own_services: services that the bus answers itself.
+            local: how it answers them, by type of message.
+            heartbeat_s: seconds between two ticks and between two heartbeats of a peer.
+            now: the time.
+        """
+        self._card = card
+        self._own_services = own_services
+        self._local = local
+        self._heartbeat_s = heartbeat_s
+        self._settled_at = now.mono + SETTLE_BEATS * heartbeat_s
+        self._ticked_at = now.mono
+        self._routes: dict[bytes, PeerState] = {}
+        self._sessions: dict[str, PeerState] = {}
+        self._providers: dict[str, dict[str, PeerState]] = {}
+        self._waiting = WaitingRoom(per_service=WAITING_PER_SERVICE, size=WAITING_BYTES, services=WAITING_SERVICES)
+        self._flights: dict[str, _Flight] = {}
+        self._answered: OrderedDict[str, str] = OrderedDict()
+        self._families: set[str] = {"bus", "vessel"}
+        self._arrivals = 0
+        self._turns = 0
+        self._takers: dict[Kind, _Taker] = {
+            Kind.REQUEST: self._request,
+            Kind.REPLY: self._reply,
+            Kind.ERROR: self._reply,
+            Kind.HEARTBEAT: self._heartbeat,
+            Kind.CANCEL: self._cancel,
+            Kind.GOODBYE: self._goodbye,
+        }
+        self.outcomes: dict[tuple[str, str], int] = {}
+        self.undecodable = 0
+
+    # ------------------------------------------------------------------------------------------ what may be asked
+
+    @property
+    def peers(self) -> int:
+        """Peers that are there."""
+        return len(self._sessions)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that somebody works on."""
+        return len(self._flights)
+
+    def waiting(self) -> dict[str, int]:
+        """How many requests wait, by family of services (`kernel` for `kernel/kernel-1`)."""
+        lengths: dict[str, int] = {}
+        for service, length in self._waiting.lengths().items():
+            family = self._family(service)
+            lengths[family] = lengths.get(family, 0) + length
+        return lengths
+
+    # ------------------------------------------------------------------------------------------ events
+
+    def receive(self, route: bytes, frames: list[bytes], now: Now) -> list[Instruction]:
+        """Take a message that arrived from a route."""
+        try:
+            kind, header, body = open_frames(frames)
+            if kind is Kind.HELLO:
+                return self._hello(route, body, now)
+            peer = self._routes.get(route)
+            if peer is None:
+                wanted = HelloWanted(bus_incarnation=self._card.incarnation)
+                return [Send(route, encode(Kind.HELLO_WANTED, self._header(), wanted))]
+            peer.seen_at = now.mono
+            peer.unreachable_since = None
+            return self._takers.get(kind, _misplaced)(peer, header, frames, now)
+        except Undecodable as error:
+            self.undecodable += 1
+            return [self._error(route, "", "", error.code, error.message, error.hint)]
+
+    def undelivered(self, send: Send, now: Now) -> list[Instruction]:
+        """Take note that frames could not be handed to a peer: a request among them goes to another."""
+        peer = self._routes.get(send.route)
+        if peer is None:
+            return []
+        if peer.unreachable_since is None:
+            peer.unreachable_since = now.mono
+        flight = self._flights.get(send.request_id)
+        if flight is None or flight.worker != peer.session:
+            return []
+        del self._flights[send.request_id]
+        peer.in_flight.pop(send.request_id, None)
+        requester = self._sessions.get(flight.requester)
+        if requester is None:
+            return []
+        _, header, _ = open_frames(send.frames)
+        return self._dispatch_or_wait(requester, header, send.frames, now)
+
+    def tick(self, now: Now) -> list[Instruction]:
+        """Once a heartbeat: say that the bus is here, find the lost, drop what nobody waits for, give out the rest."""
+        late = now.mono - self._ticked_at - self._heartbeat_s
+        self._ticked_at = now.mono
+        done: list[Instruction] = []
+        ack = encode(Kind.HEARTBEAT_ACK, self._header(), HeartbeatAck(bus_incarnation=self._card.incarnation))
+        for peer in list(self._sessions.values()):
+            if late > self._heartbeat_s:
+                peer.seen_at += late  # the bus stood still, not the peers
+            if self._is_gone(peer, now):
+                done += self._remove(peer)
+            else:
+                done.append(Send(peer.route, ack))
+                for request_id in [key for key, until in peer.in_flight.items() if until + GRACE_S < now.mono]:
+                    del peer.in_flight[request_id]
+                    self._flights.pop(request_id, None)
+        for request in self._waiting:
+            if request.expires <= now.mono or request.requester not in self._sessions:
+                self._waiting.remove(request.id)
+                self._count(request.service, "expired")
+        for service in self._waiting.services():
+            for peer in list(self._providers.get(service, {}).values()):
+                done += self._pump(peer, now)
+        return done
+
+    # ------------------------------------------------------------------------------------------ messages
+
+    def _hello(self, route: bytes, body: bytes, now: Now) -> list[Instruction]:
+        hello = decode_body(Kind.HELLO, body)
+        if not isinstance(hello, Hello):
+            raise Undecodable("body_invalid", "a HELLO carries a Hello")
+        done: list[Instruction] = []
+        session = hello.card.incarnation
+        peer = self._sessions.get(session)
+        if peer is None:
+            peer = PeerState(route, hello.card, hello.services, hello.capacity, now.mono)
+            self._sessions[session] = peer
+        elif peer.route != route:
+            del self._routes[peer.route]
+            done += self._lost_on_the_way(peer, hello)
+        for service in peer.services:
+            self._providers.get(service, {}).pop(session, None)
+        peer.route, peer.card, peer.services = route, hello.card, hello.services
+        peer.capacity = max(1, hello.capacity)
+        peer.seen_at, peer.unreachable_since, peer.leaving = now.mono, None, False
+        self._routes[route] = peer
+        for service in hello.services:
+            self._providers.setdefault(service, {})[session] = peer
+            self._families.add(service.partition("/")[0])
+        for request_id in hello.running:
+            peer.in_flight.setdefault(request_id, now.mono + CLAIM_S)
+            if request_id not in self._flights:
+                self._flights[request_id] = _Flight("", session, "")
+        for request_id in hello.answered:
+            self._remember(request_id, session)
+        ack = HeartbeatAck(bus_incarnation=self._card.incarnation)
+        done.append(Send(route, encode(Kind.HEARTBEAT_ACK, self._header(), ack)))
+        done.append(Seen(peer.card))
+        return [*done, *self._claimed(hello, peer), *self._pump(peer, now)]
+
+    def _lost_on_the_way(self, peer: PeerState, hello: Hello) -> list[Instruction]:
+        """A peer came back by another route: what it does not have was lost on the old one."""
+        done: list[Instruction] = []
+        for request_id in [key for key in peer.in_flight if key not in hello.running]:
+            del peer.in_flight[request_id]
+            done += self._fail_flight(request_id, peer, "connection_lost", "its connection was lost on the way")
+        return done
+
+    def _claimed(self, hello: Hello, peer: PeerState) -> list[Instruction]:
+        """Requests that waited for this very peer, which has them already, are its own from here on."""
+        done: list[Instruction] = []
+        for request_id in (*hello.running, *hello.answered):
+            request = self._waiting.remove(request_id) if request_id in self._waiting else None
+            if request is not None:
+                done.append(self._give(peer, request))
+        return done
+
+    def _goodbye(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
+        del header, frames, now
+        peer.leaving = True
+        return []
+
+    def _heartbeat(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
+        del header
+        heartbeat = decode_body(Kind.HEARTBEAT, frames[2])
+        if not isinstance(heartbeat, Heartbeat) or heartbeat.card == peer.card:
+            return []
+        if heartbeat.card.incarnation != peer.session:
+            raise Undecodable("body_invalid", "a heartbeat in the name of another incarnation")
+        peer.card = heartbeat.card
+        return [Seen(peer.card), *self._pump(peer, now)]
+
+    def _request(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
+        if header.deadline <= now.wall:
+            self._count(header.service, "expired")
+            return []
+        if header.service in self._own_services:
+            return [self._answer(peer, header, frames[2])]
+        flight = self._flights.get(header.id)
+        if flight is not None:
+            worker = self._sessions.get(flight.worker)
+            if worker is not None:
+                flight.requester = peer.session
+                flight.service = header.service
+                return [Send(worker.route, frames, header.id)]
+            del self._flights[header.id]
+        if header.id in self._waiting:
+            return []
+        return self._dispatch_or_wait(peer, header, frames, now)
+
+    def _dispatch_or_wait(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
+        """Give a request to somebody, or let it wait."""
+        answered_by = self._answered.get(header.id)
+        worker = self._sessions.get(answered_by) if answered_by is not None else None
+        if worker is not None and worker.unreachable_since is not None:
+            worker = None
+        not_before = self._settled_at if header.attempt and worker is None else 0.0
+        if worker is None and not_before <= now.mono:
+            worker = choose(header.service, self._providers.get(header.service, {}).values())
+        self._arrivals += 1
+        expires = now.mono + header.deadline - now.wall
+        request = Waiting(header.id, header.service, peer.session, frames, expires, not_before, self._arrivals)
+        if worker is not None:
+            return [self._give(worker, request)]
+        if self._waiting.add(request):
+            return []
+        self._count(header.service, "refused")
+        return [
+            self._error(
+                peer.route,
+                header.id,
+                header.service,
+                "queue_full",
+                f"too many requests wait for {header.service!r} already",
+                "ask less at a time, or start more vessels of that service",
+                transient=True,
+            )
+        ]
+
+    def _reply(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
+        done: list[Instruction] = []
+        replied = frames[0] == TYPE_FRAMES[Kind.REPLY]
+        request_id = header.parent
+        peer.in_flight.pop(request_id, None)
+        if replied:
+            self._remember(request_id, peer.session)
+        flight = self._flights.get(request_id)
+        if flight is not None and (replied or flight.worker == peer.session):
+            del self._flights[request_id]
+            requester = self._sessions.get(flight.requester)
+            if requester is not None:
+                self._count(flight.service, "replied" if replied else "failed")
+                done.append(Send(requester.route, frames))
+            else:
+                self._count(flight.service, "unclaimed")
+        return done + self._pump(peer, now)
+
+    def _cancel(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
+        del header, now
+        message = decode_body(Kind.CANCEL, frames[2])
+        if not isinstance(message, Cancel):
+            raise Undecodable("body_invalid", "a CANCEL carries a Cancel")
+        request = self._waiting.get(message.request_id)
+        if request is not None and request.requester == peer.session:
+            self._waiting.remove(request.id)
+            self._count(request.service, "cancelled")
+            return []
+        flight = self._flights.get(message.request_id)
+        if flight is None or flight.requester != peer.session:
+            return []
+        worker = self._sessions.get(flight.worker)
+        return [Send(worker.route, frames)] if worker is not None else []
+
+    # ------------------------------------------------------------------------------------------ steps
+
+    def _give(self, worker: PeerState, request: Waiting) -> Send:
+        self._turns += 1
+        worker.turn = self._turns
+        worker.in_flight[request.id] = request.expires
+        self._flights[request.id] = _Flight(request.requester, worker.session, request.service)
+        return Send(worker.route, request.frames, request.id)
+
+    def _pump(self, worker: PeerState, now: Now) -> list[Instruction]:
+        """Give a peer what waits for its services, oldest first, while it is free."""
+        done: list[Instruction] = []
+        while len(self._waiting) and worker.free:
+            ready = [
+                (first.order, first, taker)
+                for service in worker.services
+                if (first := self._waiting.first(service)) is not None
+                and first.not_before <= now.mono
+                and (taker := choose(service, self._providers[service].values())) is not None
+            ]
+            if not ready:
+                break
+            _, request, taker = min(ready, key=lambda candidate: candidate[0])
+            self._waiting.remove(request.id)
+            if request.expires <= now.mono:
+                self._count(request.service, "expired")
+                continue
+            done.append(self._give(taker, request))
+        return done
+
+    def _is_gone(self, peer: PeerState, now: Now) -> bool:
+        unreachable = peer.unreachable_since
+        if unreachable is not None and now.mono - unreachable >= UNREACHABLE_BEATS * self._heartbeat_s:
+            return True
+        return now.mono - peer.seen_at > LOST_BEATS * self._heartbeat_s
+
+    def _remove(self, peer: PeerState) -> list[Instruction]:
+        """Forget a peer; who waits for its answers is told to ask again."""
+        del self._sessions[peer.session]
+        self._routes.pop(peer.route, None)
+        for service in peer.services:
+            providers = self._providers.get(service, {})
+            providers.pop(peer.session, None)
+            if not providers:
+                self._providers.pop(service, None)
+        done: list[Instruction] = []
+        message = f"{peer.card.name} was lost while it worked on it"
+        for request_id in peer.in_flight:
+            done += self._fail_flight(request_id, peer, "worker_lost", message)
+        return [*done, Gone(peer.session, lost=not peer.leaving)]
+
+    def _fail_flight(self, request_id: str, worker: PeerState, code: str, message: str) -> list[Instruction]:
+        flight = self._flights.get(request_id)
+        if flight is None or flight.worker != worker.session:
+            return []
+        del self._flights[request_id]
+        requester = self._sessions.get(flight.requester)
+        self._count(flight.service, code)
+        if requester is None:
+            return []
+        return [self._error(requester.route, request_id, flight.service, code, message, "", transient=True)]
+
+    def _answer(self, peer: PeerState, header: Header, body: bytes) -> Send:
+        """Answer a request to the bus itself."""
+        try:
+            message = decode_body(Kind.REQUEST, body)
+        except Undecodable as error:
+            self.undecodable += 1
+            return self._error(peer.route, header.id, header.service, error.code, error.message, error.hint)
+        local = self._local.get(type(message))
+        if local is None:
+            self._count(header.service, "failed")
+            return self._error(
+                peer.route, header.id, header.service, "not_served", f"the bus does not handle {type(message).__name__}"
+            )
+        self._count(header.service, "replied")
+        return Send(peer.route, encode(Kind.REPLY, self._header(header.id, header.service), local(message)))
+
+    def _remember(self, request_id: str, session: str) -> None:
+        self._answered[request_id] = session
+        self._answered.move_to_end(request_id)
+        if len(self._answered) > REMEMBERED_ANSWERS:
+            self._answered.popitem(last=False)
+
+    def _error(
+        self,
+        route: bytes,
+        request_id: str,
+        service: str,
+        code: str,
+        message: str,
+        hint: str = "",
+        *,
+        transient: bool = False,
+    ) -> Send:
+        reply = ErrorReply(code=code, message=message, hint=hint, transient=transient)
+        return Send(route, encode(Kind.ERROR, self._header(request_id, service), reply))
+
+    def _header(self, parent: str = "", service: str = "") -> Header:
+        return Header(
+            id=new_id(), parent=parent, session=self._card.incarnation, sender=self._card.name, service=service
+        )
+
+    def _family(self, service: str) -> str:
+        """Return what a service is counted under: names that nobody ever served share one."""
+        family = service.partition("/")[0]
+        return family if family in self._families else "unknown"
+
+    def _count(self, service: str, outcome: str) -> None:
+        key = (self._family(service), outcome)
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+
+
+def _misplaced(peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
+    """Refuse a kind of message that is never sent to the bus."""
+    del header, now
+    raise Undecodable("kind", f"{Kind(frames[0][1]).name} from {peer.card.name} is not for the bus")
