@@ -1,0 +1,57 @@
+"""What the storage vessel can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from batos.vessel import SettingsError, VesselSettings
+
+IMAGE_FOLDER = "image"
+RUN_FOLDER = "run"
+SOCKET_NAME = "image.sock"
+
+
+class ImageSettings(VesselSettings):
+    """Settings of the image vessel."""
+
+    service: ClassVar[str] = "image"
+
+    image_socket: str = Field(
+        default="",
+        max_length=1024,
+        description="Unix socket to listen on; empty: that of image_uri, else run/image.sock in the home.",
+    )
+    image_blob_scan_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=86400,
+        description="Seconds for which the measured size of the blobs is not measured again.",
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Where live_image.fs and its blobs lie."""
+        return self.home / IMAGE_FOLDER
+
+    def socket_path(self) -> Path:
+        """Return the path to listen on.
+
+        Raises:
+            SettingsError: the image's URI names no Unix socket.
+        """
+        if self.image_socket:
+            return Path(self.image_socket).expanduser().absolute()
+        if not self.image_uri:
+            return self.home / RUN_FOLDER / SOCKET_NAME
+        parts = urlsplit(self.image_uri)
+        if parts.scheme != "zeo" or parts.netloc or not parts.path:
+            raise SettingsError(
+                "image_uri",
+                f"{self.image_uri!r} names no Unix socket that this vessel could listen on",
+                "set BATOS_IMAGE_URI to zeo:///path/of/the/socket, or BATOS_IMAGE_SOCKET",
+            )
+        return Path(parts.path)

@@ -1,0 +1,50 @@
+"""The image vessel: serves the storage, knows nothing of what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import ClassVar
+
+from batos.image.metrics import ImageCollector
+from batos.image.server import ImageServer
+from batos.image.settings import ImageSettings
+from batos.image.storage import DATA_FILE
+from batos.vessel import Vessel, VesselError
+
+_log = logging.getLogger(__name__)
+
+
+class ImageVessel(Vessel[ImageSettings]):
+    """Serves `live_image.fs` and its blobs on a Unix socket."""
+
+    kind: ClassVar[str] = "image"
+    distribution: ClassVar[str] = "batos-image"
+
+    def __init__(self, settings: ImageSettings) -> None:
+        super().__init__(settings)
+        self._server: ImageServer | None = None
+
+    async def start(self) -> None:
+        """Open the storage and listen."""
+        settings = self.settings
+        path = settings.socket_path()
+        self.set_ready(False, f"opening {DATA_FILE}")
+        loop = asyncio.get_running_loop()
+
+        def died(error: BaseException | None) -> None:
+            reason = VesselError("image_server_died", f"the storage server ended by itself: {error!r}")
+            loop.call_soon_threadsafe(self.fail, reason)
+
+        server = ImageServer(settings.folder, path, died)
+        self.registry.register(ImageCollector(server.counts, settings.folder, settings.image_blob_scan_s))
+        self._server = server
+        await asyncio.to_thread(server.open)
+        _log.info("serving %s on %s", settings.folder / DATA_FILE, path)
+        self.set_ready(True)
+
+    async def stop(self) -> None:
+        """Close every connection and the storage."""
+        if self._server is not None:
+            await asyncio.to_thread(self._server.close)
+            self._server = None
