@@ -114,6 +114,7 @@ from batos.protocol.peer import (
     Peer,
 )
 from batos.protocol.sockets import (
+    ZAP_DOMAIN,
     SocketMaker,
 )
 from batos.protocol.stats import (
@@ -132,6 +133,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "PROTOCOL_VERSION",
     "TYPE_FRAMES",
+    "ZAP_DOMAIN",
     "AbandonSuccessor",
     "AdapterBound",
     "AdapterLoad",

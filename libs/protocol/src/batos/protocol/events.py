@@ -118,6 +118,8 @@ class Subscription:
         self._arrived = asyncio.Event()
         self._effective = asyncio.Event()
         self._ack = ""
+        self._asked_at = 0.0
+        self._closed = False
         self._sequences: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.missed = 0
 
@@ -140,27 +142,54 @@ class Subscription:
             raise BusUnreachable(f"events {', '.join(self._topics)}", "subscribe", timeout_s) from None
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Let go of the socket; iteration ends once what has arrived is read."""
+        self._closed = True
+        self._arrived.set()
+        self._drop()
+
+    def verify(self) -> None:
+        """Have the bus acknowledge the subscription once more: it may have started anew."""
         if self._wire is not None:
-            self._wire.close(0)
-            self._wire = None
+            self._ask(self._wire)
+
+    def refresh(self) -> None:
+        """Replace a socket whose subscription the bus has not acknowledged for too long."""
+        if self._wire is not None and not self._effective.is_set() and self._asked_ago() > FRESH_S:
+            self._fresh()
 
     def __aiter__(self) -> Subscription:
         return self
 
     async def __anext__(self) -> Event:
         while not self._unread:
+            if self._closed:
+                raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
         return self._unread.popleft()
 
     def _fresh(self) -> None:
         """Take a new socket; the topic to acknowledge comes after the others, so that it proves them all."""
-        self.close()
+        self._drop()
         self._wire = Wire(self._connect(), self._received)
-        self._ack = f"{ACK_PREFIX}{new_id()}"
-        for topic in (*self._topics, self._ack):
+        for topic in self._topics:
             self._wire.subscribe(topic.encode())
+        self._ask(self._wire)
+
+    def _ask(self, wire: Wire) -> None:
+        """Ask for an acknowledgement by a topic of its own."""
+        self._effective.clear()
+        self._asked_at = asyncio.get_running_loop().time()
+        self._ack = f"{ACK_PREFIX}{new_id()}"
+        wire.subscribe(self._ack.encode())
+
+    def _asked_ago(self) -> float:
+        return asyncio.get_running_loop().time() - self._asked_at
+
+    def _drop(self) -> None:
+        if self._wire is not None:
+            self._wire.close(0)
+            self._wire = None
 
     def _received(self, frames: list[bytes]) -> None:
         try:

@@ -105,6 +105,10 @@ class Link:
             if self._leaving:
                 self.say(Kind.GOODBYE, Goodbye())
 
+    def announce(self) -> None:
+        """Send a heartbeat now, because what the vessel says of itself has changed."""
+        self.say(Kind.HEARTBEAT, Heartbeat(card=self._card()))
+
     def goodbye(self) -> None:
         """Say that nothing new may come, now and after every Hello from here on."""
         self._leaving = True
@@ -129,12 +133,17 @@ class Link:
                 self._heard_at += late  # this process stood still, not the bus
             silent = loop.time() - self._heard_at
             if silent > SILENT_BEATS * self._heartbeat_s:
-                _log.warning("bus silent on %s for %.1f s: connecting anew", self.channel, silent)
+                _log.warning(
+                    "bus silent on %s for %.1f s, connecting anew%s",
+                    self.channel,
+                    silent,
+                    "" if self._bus else ": is it up, and does it know this vessel's public key?",
+                )
                 self._stats.reconnects += 1
                 self._reopen()
                 self._on_fresh()
             else:
-                self.say(Kind.HEARTBEAT, Heartbeat(card=self._card()))
+                self.announce()
 
     def _received(self, frames: list[bytes]) -> None:
         """Handle what concerns the channel, hand on the rest."""

@@ -38,9 +38,10 @@ class _Channel:
         card: Callable[[], VesselCard],
         heartbeat_s: float,
         stats: PeerStats,
+        on_fresh: Callable[[], None] | None = None,
     ) -> None:
         self._card = card
-        self._stats = stats
+        self._on_fresh = on_fresh
         self.services: tuple[str, ...] = ()
         self.capacity = 1
         self.link = Link(
@@ -79,6 +80,8 @@ class _Channel:
 
     def _fresh(self) -> None:
         self.requester.resend()
+        if self._on_fresh is not None:
+            self._on_fresh()
 
 
 class Peer:
@@ -108,8 +111,8 @@ class Peer:
         self._subscriptions: set[Subscription] = set()
         self.stats = PeerStats()
         self._sockets = SocketMaker(keys, server_key=addresses.server_key)
-        self._work = self._channel("work", addresses.work)
-        self._control = self._channel("control", addresses.control)
+        self._work = _Channel("work", addresses.work, self._sockets, card, heartbeat_s, self.stats, self._verify)
+        self._control = _Channel("control", addresses.control, self._sockets, card, heartbeat_s, self.stats)
         self._control.capacity = CONTROL_CAPACITY
         self._publisher = Publisher(lambda: self._sockets.publisher(addresses.publish), card=card, stats=self.stats)
 
@@ -137,6 +140,7 @@ class Peer:
             await asyncio.gather(self._sweeps, return_exceptions=True)
             self._sweeps = None
         for channel in (self._work, self._control):
+            channel.requester.close()
             await channel.worker.close()
             await channel.link.close()
         for subscription in list(self._subscriptions):
@@ -236,8 +240,14 @@ class Peer:
             self._subscriptions.discard(subscription)
             subscription.close()
 
+    def announce(self) -> None:
+        """Tell the bus at once that the card has changed, rather than at the next heartbeat. A no-op before `start`."""
+        self._work.link.announce()
+        self._control.link.announce()
+
     async def goodbye(self) -> None:
         """Tell the bus that no new work may come; what runs is still answered, and requests can still be made."""
+        self.announce()
         self._work.link.goodbye()
 
     async def _sweep(self) -> None:
@@ -247,6 +257,10 @@ class Peer:
             self._work.requester.sweep()
             self._control.requester.sweep()
             self._publisher.refresh()
+            for subscription in self._subscriptions:
+                subscription.refresh()
 
-    def _channel(self, channel: str, address: str) -> _Channel:
-        return _Channel(channel, address, self._sockets, self._card, self._heartbeat_s, self.stats)
+    def _verify(self) -> None:
+        """The bus has forgotten this peer: see that the subscriptions have effect again."""
+        for subscription in self._subscriptions:
+            subscription.verify()

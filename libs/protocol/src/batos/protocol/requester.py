@@ -62,11 +62,14 @@ class Requester:
         self._sender = card_now.name
         self._stats = stats
         self._pending: dict[str, list[_Pending]] = {}
+        self._closed = False
 
     async def request(
         self, service: str, body: Message, reply: type[R], *, timeout_s: float, parent: str, request_id: str | None
     ) -> R:
         """Ask a service and return its reply; see `Peer.request`."""
+        if self._closed:
+            raise _closed(type(body).__name__)
         loop = asyncio.get_running_loop()
         pending = _Pending(
             id=request_id or new_id(),
@@ -134,6 +137,13 @@ class Requester:
         for pending in [pending for waiting in self._pending.values() for pending in waiting]:
             self._send_again(pending)
 
+    def close(self) -> None:
+        """End every call that still waits: nobody will answer. One that pauses ends when it would try again."""
+        self._closed = True
+        for pending in [pending for waiting in self._pending.values() for pending in waiting]:
+            if not pending.answer.done():
+                pending.answer.set_exception(_closed(pending.request))
+
     def sweep(self) -> None:
         """Send again what has been unanswered for long; called about once a second."""
         now = time.monotonic()
@@ -163,6 +173,8 @@ class Requester:
         raise AssertionError("a retry without end ended")
 
     async def _try_again(self, pending: _Pending) -> Message:
+        if self._closed:
+            raise _closed(pending.request)
         pending.answer = asyncio.get_running_loop().create_future()
         pending.attempt += 1
         self._stats.resent += 1
@@ -206,3 +218,7 @@ class Requester:
         if len(self._pending[pending.id]) == 1:
             header = Header(id=new_id(), parent=pending.id, session=self._session, sender=self._sender)
             self._send_frames(encode(Kind.CANCEL, header, Cancel(request_id=pending.id)))
+
+
+def _closed(request: str) -> ProtocolError:
+    return ProtocolError("peer_closed", f"this process has left the bus: {request} gets no answer")

@@ -19,6 +19,9 @@ this bounds a subscriber that has stopped reading to some ten megabytes."""
 LINGER_MS = 500
 """How long a closing process tries to hand over what it has already said."""
 
+ZAP_DOMAIN = b"batos"
+"""Domain in which bound sockets ask whether a key is admitted; without somebody to answer they admit nobody."""
+
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 250
 EVENT_PING_MS = 2_000
@@ -100,6 +103,8 @@ class SocketMaker:
             socket.curve_publickey = self._keys.public.encode("ascii")
             socket.curve_secretkey = self._keys.secret.encode("ascii")
             socket.curve_server = True
+            socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+            socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         return socket
 
     def _socket(self, kind: int, high_water_mark: int) -> zmq.Socket[bytes]:

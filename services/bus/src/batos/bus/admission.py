@@ -8,10 +8,7 @@ import time
 import zmq
 from zmq.auth.asyncio import AsyncioAuthenticator
 
-from batos.protocol import KeyRing
-
-DOMAIN = "batos"
-"""ZAP domain of all sockets of the bus."""
+from batos.protocol import ZAP_DOMAIN, KeyRing
 
 FRESH_S = 1.0
 """A folder that changed less than this before it was read is read again: two changes may carry the same time."""
@@ -70,7 +67,7 @@ class Gatekeeper:
     def start(self) -> None:
         """Begin to answer."""
         self._authenticator.start()
-        self._authenticator.configure_curve_callback(domain="*", credentials_provider=self._admission)
+        self._authenticator.configure_curve_callback(domain=ZAP_DOMAIN.decode(), credentials_provider=self._admission)
 
     def stop(self) -> None:
         """Answer no more."""

@@ -116,19 +116,18 @@ class Broker:
         Raises:
             AddressUnusable: one of the addresses cannot be bound.
         """
+        at = self._addresses
         if self._gatekeeper is not None:
             self._gatekeeper.start()
         try:
-            for channel in self.exchanges:
-                self._routers[channel] = Wire(
-                    self._bound(channel, self._sockets.router), partial(self._received, channel)
-                )
-            self._relay_out = Wire(self._bound("subscribe", self._sockets.relay_out), self._subscription)
-            self._relay_in = Wire(self._bound("publish", self._sockets.relay_in), self._event)
+            for channel, address in (("work", at.work), ("control", at.control)):
+                router = self._bound(channel, address, self._sockets.router)
+                self._routers[channel] = Wire(router, partial(self._received, channel))
+            self._relay_out = Wire(self._bound("subscribe", at.subscribe, self._sockets.relay_out), self._subscription)
+            self._relay_in = Wire(self._bound("publish", at.publish, self._sockets.relay_in), self._event)
         except AddressUnusable:
             await self.close()
             raise
-        self._relay_in.send([_SUBSCRIBED])
         self._ticks = asyncio.get_running_loop().create_task(self._tick(), name="bus-ticks")
         _log.info("bus bound: work %s, control %s", self._addresses.work, self._addresses.control)
 
@@ -145,8 +144,8 @@ class Broker:
             self._gatekeeper.stop()
         await asyncio.to_thread(self._sockets.context.term)
 
-    def _bound(self, which: str, bind: Callable[[str], zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-        address = str(getattr(self._addresses, which))
+    @staticmethod
+    def _bound(which: str, address: str, bind: Callable[[str], zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
         try:
             return bind(address)
         except zmq.ZMQError as error:
@@ -198,7 +197,11 @@ class Broker:
         return Draining(running=sum(exchange.in_flight for exchange in self.exchanges.values()))
 
     async def _tick(self) -> None:
+        """Beat. Publishers are listened to from the first beat on: by then the subscribers of a former bus are back."""
+        listening = False
         while True:
             await asyncio.sleep(self._heartbeat_s)
+            if not listening and self._relay_in is not None:
+                listening = self._relay_in.send([_SUBSCRIBED])
             for channel, exchange in self.exchanges.items():
                 self._carry_out(channel, exchange.tick(now()))
