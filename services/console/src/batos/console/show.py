@@ -1,0 +1,213 @@
+"""What people and programs see: lines, tables, one JSON object, and a thought while it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from batos.console.errors import ConsoleError
+from batos.console.thought import MS_PER_S, Line, Thought
+from batos.protocol import Event, MissionStatus
+
+TICK_S = 0.25
+"""How often a moving display is drawn again while nothing happens."""
+
+_PLAIN_WIDTH = 160
+"""Columns of tables that are not written to a terminal."""
+_ANSWER_CHARACTERS = 240
+"""Of a partial answer, once it is given; the whole stands in the log."""
+_SPEAKING_LINES = 3
+
+PERSONA_STYLES = {"ROBIN": "red", "BRICK": "yellow", "BABS": "blue", "ALFRED": "green"}
+
+
+def clean(text: str) -> str:
+    """Replace what a terminal would obey: models and files may write anything."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def cut(text: str, limit: int) -> str:
+    """Shorten a text to so many characters."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+class Screen:
+    """Where a command writes: answers to stdout, what went wrong to stderr, with `--json` one object and no words."""
+
+    def __init__(self, *, as_json: bool = False, out: Console | None = None, err: Console | None = None) -> None:
+        self.as_json = as_json
+        self.out = out or _console(stderr=False)
+        self.err = err or _console(stderr=True)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person sits at both ends."""
+        return sys.stdin.isatty() and self.out.is_terminal
+
+    def say(self, what: RenderableType) -> None:
+        """Write for people; nothing with `--json`."""
+        if not self.as_json:
+            self.out.print(
+                Text(clean(what)) if isinstance(what, str) else what, soft_wrap=isinstance(what, (str, Text))
+            )
+
+    def progress(self, text: str) -> None:
+        """Write how far something is; with `--json` to stderr."""
+        (self.err if self.as_json else self.out).print(Text(clean(text)), soft_wrap=True)
+
+    def result(self, data: dict[str, Any]) -> None:
+        """Write the one JSON object; nothing without `--json`."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+
+    def failed(self, error: ConsoleError) -> None:
+        """Write what is wrong and what to do about it."""
+        self.err.print(Text.assemble(("error: ", "bold red"), clean(str(error))), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Write something to stderr that is no error."""
+        self.err.print(Text(clean(text)), soft_wrap=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr, markup=False, emoji=False, highlight=False, width=None if stream.isatty() else _PLAIN_WIDTH
+    )
+
+
+class View(Protocol):
+    """Shows one thought."""
+
+    def event(self, event: Event) -> None:
+        """Take in what happened."""
+
+    def note(self, text: str) -> None:
+        """Say something about the waiting itself."""
+
+    def tick(self) -> None:
+        """Draw again: time has passed."""
+
+    def close(self) -> None:
+        """Leave the screen as it is to stay."""
+
+
+class SilentView:
+    """Shows nothing."""
+
+    def event(self, event: Event) -> None:
+        """Ignore it."""
+
+    def note(self, text: str) -> None:
+        """Ignore it."""
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class LineView:
+    """Shows a thought as lines: one for each state, one for each answer."""
+
+    def __init__(self, thought: Thought, console: Console) -> None:
+        self.thought = thought
+        self.console = console
+
+    def event(self, event: Event) -> None:
+        """Write the lines that this event is worth."""
+        for line in self.thought.feed(event):
+            self.console.print(line_text(line), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Write it as a line."""
+        self.console.print(line_text(Line("note", "", text)), soft_wrap=True)
+
+    def tick(self) -> None:
+        """Lines stay as they are."""
+
+    def close(self) -> None:
+        """Lines stay as they are."""
+
+
+class LiveView(LineView):
+    """The same lines, and under them what is being said right now, token by token."""
+
+    def __init__(self, thought: Thought, console: Console) -> None:
+        super().__init__(thought, console)
+        self._began = time.monotonic()
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def event(self, event: Event) -> None:
+        """Write lines above, draw what is said below."""
+        super().event(event)
+        self.tick()
+
+    def tick(self) -> None:
+        """Draw what is being said."""
+        waiting = self.thought.state or "waiting for a kernel"
+        header = Text(f"{waiting} · {time.monotonic() - self._began:.0f} s", style="dim")
+        saying = [speaking_text(who.who, who.text, self.console.width) for who in self.thought.speaking.values()]
+        self._live.update(Group(*saying, header), refresh=True)
+
+    def close(self) -> None:
+        """Take the moving part away; the lines stay."""
+        self._live.stop()
+
+
+def speaking_text(who: str, text: str, width: int) -> Text:
+    """Render the end of what somebody is saying."""
+    said = " ".join(clean(text).split())
+    room = max(width - len(who) - 4, 20) * _SPEAKING_LINES
+    tail = said if len(said) <= room else "…" + said[-room + 1 :]
+    return Text.assemble((f"  {who} ", persona_style(who)), tail)
+
+
+def line_text(line: Line) -> Text:
+    """Render a line of a thought."""
+    if line.kind == "state":
+        return Text.assemble((f"{line.text:<13}", "bold"), (line.who, persona_style(line.who)))
+    text = cut(clean(line.text), _ANSWER_CHARACTERS)
+    parts = Text.assemble((f"  {line.who} " if line.who else "  ", persona_style(line.who)), text)
+    if line.detail:
+        parts.append(f" ({clean(line.detail)})", "dim")
+    return parts
+
+
+def persona_style(who: str) -> str:
+    """Return the colour of a persona."""
+    return PERSONA_STYLES.get(who.split("/", 1)[0].split(" ", 1)[0], "cyan")
+
+
+def outcome_text(status: MissionStatus) -> Group:
+    """Render how a mission ended."""
+    good = status.state == "COMPLETE"
+    head = Text.assemble(
+        (status.state, "bold green" if good else "bold red"), f" in {status.duration_ms / MS_PER_S:.1f} s"
+    )
+    body = Text(clean(status.answer if good else status.error or "no reason was recorded"))
+    facts = Table.grid(padding=(0, 2))
+    rows = {
+        "mission": status.mission_id,
+        "tid": status.tid or "none: the thought left no trace",
+        "model": status.model or "-",
+        "adapter": status.adapter or "none (base model)",
+        "personas": ", ".join(status.personas) or "-",
+        "tokens": f"{status.usage.prompt_tokens} read, {status.usage.completion_tokens} written",
+        "kernel": status.kernel or "-",
+    }
+    for name, value in rows.items():
+        facts.add_row(Text(name, "dim"), Text(clean(value), overflow="fold"))
+    return Group(head, Text(), body, Text(), facts)
