@@ -1,0 +1,71 @@
+"""The image's own ZODB database: it loads only classes of the image."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import uuid
+from types import MappingProxyType
+from typing import Any
+
+from persistent.mapping import PersistentMapping
+from ZODB.DB import DB
+
+from batos.uvm.connection import ImageConnection
+from batos.uvm.errors import ForeignClass
+from batos.uvm.objects import UvmObject
+from batos.uvm.values import PERSISTENT_VALUES
+
+POOL_SIZE = 64
+"""Connections at a time before ZODB warns; twice as many before it complains loudly."""
+CACHE_OBJECTS = 10_000
+"""Objects that each connection keeps in memory."""
+HISTORICAL_POOL_SIZE = 8
+HISTORICAL_CACHE_OBJECTS = 2_000
+
+
+def _by_name() -> dict[tuple[str, str], type]:
+    plain = (
+        dt.datetime, dt.date, dt.time, dt.timedelta, dt.timezone,
+        decimal.Decimal, uuid.UUID, complex, set, frozenset,
+    )  # fmt: skip
+    classes = (UvmObject, PersistentMapping, *PERSISTENT_VALUES, *plain)
+    return {(found.__module__, found.__qualname__): found for found in classes}
+
+
+LOADABLE = MappingProxyType(_by_name())
+"""Everything that a record may name, by module and name. Nothing is ever imported because a record says so."""
+
+
+class ImageDatabase(DB):  # type: ignore[misc]  # ZODB has no types
+    """A database whose connections are `ImageConnection`s.
+
+    Attributes:
+        uri: where it was opened.
+        wait_s: how long an answer of its storage is waited for, in seconds.
+    """
+
+    klass = ImageConnection
+
+    def __init__(self, storage: Any, *, uri: str, wait_s: float, **options: Any) -> None:
+        self.uri = uri
+        self.wait_s = wait_s
+        settings = {
+            "pool_size": POOL_SIZE,
+            "cache_size": CACHE_OBJECTS,
+            "historical_pool_size": HISTORICAL_POOL_SIZE,
+            "historical_cache_size": HISTORICAL_CACHE_OBJECTS,
+            **options,
+        }
+        super().__init__(storage, xrefs=False, **settings)
+
+    def classFactory(self, _connection: Any, module: str, name: str) -> type:  # noqa: N802 - ZODB's name
+        """ZODB's hook: the class that a record names.
+
+        Raises:
+            ForeignClass: it is none of the image's.
+        """
+        try:
+            return LOADABLE[module, name]
+        except KeyError:
+            raise ForeignClass(module, name) from None

@@ -1,0 +1,239 @@
+"""Opening an image, and the ways to read and change it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Self, TypeVar
+
+import stamina
+from transaction import TransactionManager
+from zc.lockfile import LockError  # type: ignore[import-untyped]
+from ZEO.Exceptions import ClientDisconnected
+from ZODB.POSException import ConflictError, POSKeyError, ReadOnlyError
+from ZODB.utils import p64
+
+from batos.uvm.addresses import Address, resolve
+from batos.uvm.database import ImageDatabase
+from batos.uvm.errors import Contention, ImageInUse, ImageUnreachable, NoImageYet, NoSuchMoment
+from batos.uvm.objects import UvmObject
+from batos.uvm.session import Root, Session, transaction_in, view_in
+
+T = TypeVar("T")
+LOBBY = "lobby"
+TID_DIGITS = 16
+OPENING_ATTEMPTS = 10
+"""How often a new image is set up, where several vessels set it up at once."""
+RETRY_FIRST_S, RETRY_MOST_S, RETRY_JITTER_S = 0.002, 0.25, 0.05
+
+_log = logging.getLogger(__name__)
+
+
+class Image:
+    """An open image. May be used from any thread; each transaction belongs to the thread that runs it.
+
+    Attributes:
+        uri: where it was opened.
+        read_only: whether it was opened for reading only.
+    """
+
+    def __init__(self, database: ImageDatabase, address: Address, *, read_only: bool) -> None:
+        self._database = database
+        self._address = address
+        self.uri = address.uri
+        self.read_only = read_only
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def session(self) -> Session:
+        """A session of its own, for a thread that runs several transactions or long ones."""
+        return Session(self._database.open, writable=not self.read_only)
+
+    def transaction(
+        self, *, user: str = "", note: str = "", cycle: str = "", mission: str = ""
+    ) -> AbstractContextManager[Root]:
+        """One transaction: `with image.transaction() as root:` commits at the end, aborts on an exception.
+
+        Args:
+            user: who does it.
+            note: what it does, for people.
+            cycle: id of the cycle that does it.
+            mission: id of the mission that it is done for.
+
+        Raises:
+            What `Session.begin` and `Session.commit` raise.
+        """
+        return transaction_in(self.session(), user=user, note=note, cycle=cycle, mission=mission)
+
+    def snapshot(self) -> AbstractContextManager[Root]:
+        """The newest state, for reading: `with image.snapshot() as root:`. A change in it raises `ReadOnly`."""
+        return view_in(Session(self._database.open, writable=False))
+
+    def at(self, moment: str | dt.datetime) -> AbstractContextManager[Root]:
+        """The state as of a past transaction or time, for reading.
+
+        Args:
+            moment: a tid (16 hexadecimal digits), or a time with its time zone.
+
+        Raises:
+            NoSuchMoment: it lies in the future, before the image's beginning, or was packed away.
+        """
+        before = _moment(moment)
+        self._sync()
+
+        def open_then(manager: TransactionManager) -> Any:
+            try:
+                connection = self._database.open(manager, at=before)
+            except ValueError as wrong:
+                raise NoSuchMoment(moment, f"{wrong}; the newest transaction is {self.last_tid()}") from wrong
+            try:
+                connection.root()
+            except POSKeyError as gone:
+                connection.close()
+                raise NoSuchMoment(moment, "it had not begun then, or that time was packed away") from gone
+            return connection
+
+        return view_in(Session(open_then, writable=False))
+
+    def run(
+        self,
+        work: Callable[[Root], T],
+        *,
+        user: str = "",
+        note: str = "",
+        cycle: str = "",
+        mission: str = "",
+        attempts: int = 20,
+        timeout_s: float = 60.0,
+    ) -> T:
+        """Do `work` in a transaction and commit it; start again on a fresh state where others were faster.
+
+        Args:
+            work: gets the root; it may be called several times, so it must have no effects outside of the image.
+            user: who does it.
+            note: what it does, for people.
+            cycle: id of the cycle that does it.
+            mission: id of the mission that it is done for.
+            attempts: how often it is tried at most.
+            timeout_s: no attempt begins later than this, in seconds.
+
+        Returns:
+            What `work` returned. An object of the image in it must not be used after the call.
+
+        Raises:
+            Contention: every attempt met a conflict.
+        """
+        tried = 0
+        try:
+            for attempt in stamina.retry_context(
+                on=ConflictError,
+                attempts=attempts,
+                timeout=timeout_s,
+                wait_initial=RETRY_FIRST_S,
+                wait_max=RETRY_MOST_S,
+                wait_jitter=RETRY_JITTER_S,
+            ):
+                tried = attempt.num
+                with attempt, self.transaction(user=user, note=note, cycle=cycle, mission=mission) as root:
+                    return work(root)
+        except ConflictError as conflict:
+            raise Contention(note, tried) from conflict
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def last_tid(self) -> str:
+        """The newest transaction of the image: 16 hexadecimal digits."""
+        self._sync()
+        return bytes(self._database.lastTransaction()).hex()
+
+    def close(self) -> None:
+        """Abort what still runs and let go of the storage. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._database.close()
+            self._address.release()
+
+    def _sync(self) -> None:
+        try:
+            getattr(self._database.storage, "sync", _nothing)()
+        except ClientDisconnected as gone:
+            raise ImageUnreachable(self.uri, self._address.wait_s, "asking for its newest state") from gone
+
+
+def open_image(uri: str, *, read_only: bool = False) -> Image:
+    """Open an image; where there is none yet, make one with an empty lobby.
+
+    Args:
+        uri: `file:///abs/live_image.fs[?blob_dir=...]`, `zeo:///path/to/socket[?...]`, `zeo://host:port[?...]` with
+            the parameters blob_dir, shared_blob_dir (1 where the server's own folder can be reached), blob_cache_size,
+            wait_timeout (seconds) and storage; or any other scheme that zodburi knows.
+        read_only: for reading only; then nothing is made.
+
+    Raises:
+        BadImageUri: the address cannot be understood.
+        ImageUnreachable: the storage does not answer in time.
+        ImageInUse: another process has the file open for writing.
+        NoImageYet: there is nothing to read.
+    """
+    address = resolve(uri)
+    try:
+        storage = address.open_storage(read_only)
+    except ClientDisconnected as gone:
+        address.release()
+        raise ImageUnreachable(uri, address.wait_s, "opening it") from gone
+    except LockError as held:
+        raise ImageInUse(uri) from held
+    except FileNotFoundError as missing:
+        raise NoImageYet(uri) from missing
+    try:
+        database = _database(storage, address)
+        image = Image(database, address, read_only=read_only)
+        if not read_only:
+            image.run(_ensure_lobby, user="uvm", note="an empty lobby", attempts=OPENING_ATTEMPTS)
+    except BaseException as wrong:
+        storage.close()
+        address.release()
+        if isinstance(wrong, ReadOnlyError):
+            raise NoImageYet(uri) from wrong
+        if isinstance(wrong, ClientDisconnected):
+            raise ImageUnreachable(uri, address.wait_s, "opening it") from wrong
+        raise
+    return image
+
+
+def _database(storage: Any, address: Address) -> ImageDatabase:
+    for attempt in stamina.retry_context(
+        on=ConflictError, attempts=OPENING_ATTEMPTS, wait_initial=RETRY_FIRST_S, wait_jitter=RETRY_JITTER_S
+    ):
+        with attempt:
+            return ImageDatabase(storage, uri=address.uri, wait_s=address.wait_s, **address.options)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _nothing() -> None:
+    """A storage without clients elsewhere is always in step with itself."""
+
+
+def _ensure_lobby(root: Root) -> None:
+    if LOBBY not in root:
+        root[LOBBY] = UvmObject()
+
+
+def _moment(moment: str | dt.datetime) -> bytes | dt.datetime:
+    if isinstance(moment, dt.datetime):
+        if moment.tzinfo is None:
+            raise NoSuchMoment(moment, "give the time with its time zone")
+        return moment.astimezone(dt.UTC).replace(tzinfo=None)
+    try:
+        number = int(moment, 16)
+    except ValueError:
+        number = -1
+    if len(moment) != TID_DIGITS or number < 0:
+        raise NoSuchMoment(moment, "a tid has 16 hexadecimal digits")
+    return bytes(p64(number))
