@@ -5,7 +5,7 @@ with open_image("file:///var/lib/batos/live_image.fs") as image, image.transacti
 """
 
 from batos.uvm.blobs import read_blob, store_blob
-from batos.uvm.data_guardian import DataGuardian
+from batos.uvm.data_guardian import DataGuardian, model_from_schema, validate
 from batos.uvm.errors import (
     BadImageUri,
     BadSlotName,
@@ -72,6 +72,7 @@ __all__ = [
     "lineage",
     "method_history",
     "method_of",
+    "model_from_schema",
     "open_image",
     "own_methods",
     "plain",
@@ -79,4 +80,5 @@ __all__ = [
     "slots",
     "store_blob",
     "understands",
+    "validate",
 ]

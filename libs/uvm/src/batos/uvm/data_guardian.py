@@ -41,42 +41,45 @@ _KEYWORDS: Mapping[str, frozenset[str]] = {
 _ANYWHERE = frozenset({"type", "description"})
 
 
+def model_from_schema(name: str, schema: Mapping[str, Any]) -> type[BaseModel]:
+    """The pydantic model of a schema; the same one for the same name and schema.
+
+    Args:
+        name: the model's name, for people.
+        schema: types object, string, integer, number, boolean, array; keywords properties, required,
+            additionalProperties (false), enum, minLength, maxLength, minItems, maxItems, minimum, maximum,
+            description. Its top is an object; every object says `additionalProperties: false`, every string
+            `maxLength` (or `enum`), every array `items` and `maxItems`.
+
+    Raises:
+        CovenantBroken: the schema says something else; the errors name the places.
+    """
+    try:
+        text = json.dumps(plain(schema))
+    except (TypeError, ValueError, RecursionError) as wrong:
+        raise CovenantBroken("schema", [f"it is not JSON: {wrong}"]) from wrong
+    return _model(name, text)
+
+
+def validate(schema: Mapping[str, Any], data: Any) -> Any:
+    """The data as plain dicts and lists, after making sure that it is what the schema says.
+
+    Raises:
+        CovenantBroken: it is not; the errors name the places.
+    """
+    model = model_from_schema("Artifact", schema)
+    try:
+        artifact = model.model_validate(plain(data))
+    except ValidationError as wrong:
+        raise CovenantBroken(COVENANT, _sentences(wrong)) from None
+    return artifact.model_dump(by_alias=True, exclude_unset=True)
+
+
 class DataGuardian:
-    """Checks artifacts against schemas."""
+    """The guardian as one object, for those who hold guardians by name."""
 
-    @staticmethod
-    def model_from_schema(name: str, schema: Mapping[str, Any]) -> type[BaseModel]:
-        """The pydantic model of a schema; the same one for the same name and schema.
-
-        Args:
-            name: the model's name, for people.
-            schema: types object, string, integer, number, boolean, array; keywords properties, required,
-                additionalProperties (false), enum, minLength, maxLength, minItems, maxItems, minimum, maximum,
-                description. Its top is an object; every object says `additionalProperties: false`, every string
-                `maxLength` (or `enum`), every array `items` and `maxItems`.
-
-        Raises:
-            CovenantBroken: the schema says something else; the errors name the places.
-        """
-        try:
-            text = json.dumps(plain(schema), sort_keys=False)
-        except (TypeError, ValueError, RecursionError) as wrong:
-            raise CovenantBroken("schema", [f"it is not JSON: {wrong}"]) from wrong
-        return _model(name, text)
-
-    @staticmethod
-    def validate(schema: Mapping[str, Any], data: Any) -> Any:
-        """The data as plain dicts and lists, after making sure that it is what the schema says.
-
-        Raises:
-            CovenantBroken: it is not; the errors name the places.
-        """
-        model = DataGuardian.model_from_schema("Artifact", schema)
-        try:
-            artifact = model.model_validate(plain(data))
-        except ValidationError as wrong:
-            raise CovenantBroken(COVENANT, _sentences(wrong)) from None
-        return artifact.model_dump(by_alias=True, exclude_unset=True)
+    model_from_schema = staticmethod(model_from_schema)
+    validate = staticmethod(validate)
 
 
 def _sentences(wrong: ValidationError) -> list[str]:

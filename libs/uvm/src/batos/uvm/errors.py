@@ -1,5 +1,7 @@
 """Everything that can go wrong in the Living Image, under one root. Only a `Transient` is ever worth trying again."""
 
+# ruff: noqa: N818 - errors are named for what happened
+
 from __future__ import annotations
 
 from collections.abc import Sequence

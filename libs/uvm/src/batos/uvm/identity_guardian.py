@@ -79,7 +79,7 @@ def _missing_adapters(lobby: UvmObject) -> Iterator[str]:
         slot = f"{persona.lower()}_prototype_obj"
         bound = _contents(_contents(_read(_read(lobby, slot), "dna")).get("adapters"))
         for model, adapter in bound.items():
-            if adapter is not None and adapter not in known:
+            if adapter and adapter not in known:
                 yield f"lobby.{slot}.dna.adapters[{model!r}]: the adapter {adapter} is not in the repository"
 
 
