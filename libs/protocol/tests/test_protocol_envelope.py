@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -186,10 +187,8 @@ def test_any_frames_are_a_message_or_undecodable(frames: list[bytes]) -> None:
 @given(body=st.binary(max_size=256), kind=st.sampled_from(Kind))
 def test_any_body_is_decoded_or_undecodable(body: bytes, kind: Kind) -> None:
     """No body raises anything else."""
-    try:
+    with contextlib.suppress(Undecodable):
         decode_body(kind, body)
-    except Undecodable:
-        pass
 
 
 def _values(kind: Any) -> st.SearchStrategy[Any]:
@@ -215,7 +214,7 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
     if origin is Union or type(kind).__name__ == "UnionType":
         return st.one_of([_values(argument) for argument in arguments])
     fields = {field.name: _values(field.type) for field in msgspec.structs.fields(kind)}
-    return st.builds(lambda **values: kind(**values), **fields)
+    return st.builds(kind, **fields)
 
 
 @pytest.mark.parametrize(

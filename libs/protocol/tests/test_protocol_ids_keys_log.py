@@ -95,7 +95,7 @@ def test_a_file_that_holds_no_key_is_said(tmp_path: Path, content: str) -> None:
     ring.ensure("bus")
     (tmp_path / "bus.secret").write_text(content, encoding="utf-8")
     (tmp_path / "other.public").write_text(content, encoding="utf-8")
-    with pytest.raises(BadKey, match="bus.secret"):
+    with pytest.raises(BadKey, match=r"bus\.secret"):
         ring.ensure("bus")
     assert len(ring.known()) == 1
 

@@ -97,7 +97,7 @@ async def test_a_repeated_request_is_executed_once() -> None:
     go = asyncio.Event()
     executed = 0
 
-    async def slow(message: MissionSubmit, context: RequestContext) -> Message:
+    async def slow(message: MissionSubmit, _context: RequestContext) -> Message:
         nonlocal executed
         executed += 1
         await go.wait()
@@ -123,7 +123,7 @@ async def test_errors_are_not_remembered(transient: bool) -> None:
     """A request that failed is executed again when it is made again."""
     executed = 0
 
-    async def fail(message: MissionSubmit, context: RequestContext) -> Message:
+    async def fail(_message: MissionSubmit, _context: RequestContext) -> Message:
         nonlocal executed
         executed += 1
         raise RequestFailed("busy", "no room", "wait", transient=transient)
@@ -139,7 +139,7 @@ async def test_errors_are_not_remembered(transient: bool) -> None:
 async def test_a_handlers_own_fault_is_an_internal_error_and_a_log_entry(caplog: pytest.LogCaptureFixture) -> None:
     """The requester learns the type of the fault and where to look; the traceback is logged here."""
 
-    async def broken(message: MissionSubmit, context: RequestContext) -> Message:
+    async def broken(_message: MissionSubmit, _context: RequestContext) -> Message:
         raise ZeroDivisionError("a secret detail")
 
     desk = Desk(broken)
@@ -162,7 +162,7 @@ async def test_a_handlers_own_fault_is_an_internal_error_and_a_log_entry(caplog:
 async def test_errors_of_requests_made_by_a_handler_are_passed_on(error: Any, transient: bool) -> None:
     """What a handler's own request met keeps its code."""
 
-    async def relay(message: MissionSubmit, context: RequestContext) -> Message:
+    async def relay(_message: MissionSubmit, _context: RequestContext) -> Message:
         raise error
 
     desk = Desk(relay)
@@ -176,7 +176,7 @@ async def test_a_handler_ends_with_its_deadline() -> None:
     """A handler that is not done by its deadline is cancelled, and that is the answer."""
     cancelled = asyncio.Event()
 
-    async def endless(message: MissionSubmit, context: RequestContext) -> Message:
+    async def endless(_message: MissionSubmit, _context: RequestContext) -> Message:
         try:
             await asyncio.Event().wait()
         finally:
@@ -195,7 +195,7 @@ async def test_a_handler_ends_with_its_deadline() -> None:
 async def test_a_dead_request_is_not_begun() -> None:
     """A request whose deadline has passed reaches no handler."""
 
-    async def never(message: MissionSubmit, context: RequestContext) -> Message:
+    async def never(_message: MissionSubmit, _context: RequestContext) -> Message:
         raise AssertionError
 
     desk = Desk(never)
@@ -208,7 +208,7 @@ async def test_a_dead_request_is_not_begun() -> None:
 async def test_a_cancelled_request_stops() -> None:
     """Who asked may stop a handler; the answer is transient, and nothing is remembered."""
 
-    async def endless(message: MissionSubmit, context: RequestContext) -> Message:
+    async def endless(_message: MissionSubmit, _context: RequestContext) -> Message:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -227,7 +227,7 @@ async def test_a_cancelled_request_stops() -> None:
 async def test_a_stopping_vessel_gives_back_what_it_works_on() -> None:
     """Closing cancels what runs and tells who asked to ask elsewhere."""
 
-    async def endless(message: MissionSubmit, context: RequestContext) -> Message:
+    async def endless(_message: MissionSubmit, _context: RequestContext) -> Message:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -263,7 +263,7 @@ async def test_a_body_that_is_no_message_is_refused_and_counted() -> None:
 async def test_a_reply_too_large_for_the_bus_is_an_error_reply() -> None:
     """The requester learns that the answer was too large instead of waiting for it."""
 
-    async def huge(message: MissionSubmit, context: RequestContext) -> Message:
+    async def huge(_message: MissionSubmit, _context: RequestContext) -> Message:
         return MissionAccepted(mission_id="x" * (65 * 1024 * 1024))
 
     desk = Desk(huge)
@@ -276,7 +276,7 @@ async def test_a_reply_too_large_for_the_bus_is_an_error_reply() -> None:
 async def test_two_handlers_for_one_type_are_refused() -> None:
     """A second handler for the same message is a mistake of the vessel."""
 
-    async def pong(message: Ping, context: RequestContext) -> Message:
+    async def pong(_message: Ping, _context: RequestContext) -> Message:
         return Pong(card=CARD)
 
     desk = Desk()
