@@ -42,7 +42,6 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
         image_uri: what `open_image` opens.
         image_socket: path of the storage server's Unix socket; empty where the image is elsewhere.
         keeper_pid: process id of the keeper that wrote this.
-        keeper_incarnation: which start of the keeper.
         started_at: when it started, seconds since the epoch.
         places: the vessels that the keeper keeps.
         version: of this file's layout.
@@ -52,7 +51,6 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
     image_uri: str
     image_socket: str = ""
     keeper_pid: int = 0
-    keeper_incarnation: str = ""
     started_at: float = 0.0
     places: tuple[FleetPlace, ...] = ()
     version: int = 1

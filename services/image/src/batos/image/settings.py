@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
@@ -54,4 +54,4 @@ class ImageSettings(VesselSettings):
                 f"{self.image_uri!r} names no Unix socket that this vessel could listen on",
                 "set BATOS_IMAGE_URI to zeo:///path/of/the/socket, or BATOS_IMAGE_SOCKET",
             )
-        return Path(parts.path)
+        return Path(unquote(parts.path))
