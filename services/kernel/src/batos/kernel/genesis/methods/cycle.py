@@ -1,0 +1,6 @@
+"""A cycle: one run of the state machine for a mission."""
+
+
+def _process_synthesis_(self, host):
+    """Let the current state act; return the name of the state that comes next."""
+    return self.synthesis_state._process_synthesis_(self, host)

@@ -1,0 +1,92 @@
+"""Filling a new image. Whatever is already there is left alone: the image's copy is the one that counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batos import mind
+from batos.kernel.genesis.covenants import COVENANTS
+from batos.kernel.genesis.personas import CODEX, PILLARS, dna
+from batos.kernel.genesis.sources import method_sources
+from batos.kernel.genesis.states import FACET_ASKING, FIRST, STATES
+from batos.mind.lobby import (
+    ALFRED,
+    GENESIS,
+    KNOWLEDGE_CATALOG,
+    ORCHESTRATOR,
+    PERSONAS,
+    PLLM,
+    PSM_PROTOTYPES,
+    TRAITS,
+    persona_slot,
+)
+from batos.uvm import IdentityGuardian, UvmObject, install_method, own_methods, slots
+
+AUTHOR = "genesis"
+GENESIS_MISSION_ID = "00000000000070008000000000000001"
+"""The one mission that nobody asks: the same in every image, so that it can never run twice in one."""
+GENESIS_MISSION_TEXT = (
+    "Introduce the system to its Architect in a few sentences. It is a mind that lives in a database. Four personas "
+    "think together: ROBIN the heart, BRICK the engine, BABS the wing and ALFRED the steward. Every step is written to "
+    "a log, and the mind learns from its own log."
+)
+GENESIS_WEAVER = ALFRED
+
+
+def seed(root: mind.Root) -> None:
+    """Make sure that the image holds everything that a mind begins with. Changes nothing where it does.
+
+    Args:
+        root: the image's root, within the caller's transaction.
+
+    Raises:
+        CovenantBroken: the organization in the image is not whole, and what is missing cannot be added.
+    """
+    lobby = mind.lobby(root)
+    traits = _object(lobby, TRAITS, "traits", FACET_ASKING)
+    _object(
+        lobby,
+        GENESIS,
+        "",
+        {"mission_id": GENESIS_MISSION_ID, "mission_text": GENESIS_MISSION_TEXT, "weaver": GENESIS_WEAVER},
+    )
+    _object(lobby, PLLM, "pllm", {})
+    mind.create_collections(root)
+    _object(lobby, KNOWLEDGE_CATALOG, "", {"about": "Fractal Memory: what happened, and what it means"})
+    orchestrator = _object(lobby, ORCHESTRATOR, "orchestrator", {"first_state": FIRST})
+    _object(orchestrator, "cycle_prototype", "cycle", {})
+    machine = _object(lobby, PSM_PROTOTYPES, "", {})
+    for name, own in STATES.items():
+        _object(machine, name, name.lower(), {"name": name, **own})
+    for name in PERSONAS:
+        codex = {**CODEX[name], "covenants": COVENANTS} if name == ALFRED else CODEX[name]
+        own = {"name": name, "codex": codex, "dna": dna(name), "pillars": PILLARS[name]}
+        _object(lobby, persona_slot(name), name.lower(), own, parents=(traits,))
+    IdentityGuardian.check(root)
+
+
+def _object(
+    holder: UvmObject, slot: str, file: str, own: dict[str, Any], parents: tuple[UvmObject, ...] = ()
+) -> UvmObject:
+    """Return the object in a slot, made where it is missing, with every slot and live method that it lacks added.
+
+    Args:
+        holder: whose slot.
+        slot: its name.
+        file: where its live methods are shipped; empty where it has none.
+        own: its slots.
+        parents: what a new object delegates to.
+    """
+    found: UvmObject | None = slots(holder).get(slot)
+    if found is None:
+        found = UvmObject(parents)
+        setattr(holder, slot, found)
+    present = slots(found)
+    for name, value in own.items():
+        if name not in present:
+            setattr(found, name, value)
+    installed = own_methods(found)
+    for name, source in method_sources(file).items() if file else ():
+        if name not in installed and name not in present:
+            install_method(found, name, source, author=AUTHOR)
+    return found

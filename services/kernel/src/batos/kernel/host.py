@@ -1,0 +1,193 @@
+"""The host: all that live methods may ask of the kernel while a thought runs.
+
+Live methods are the mind's own and can be changed; this is the fixed ground under them. What is not offered here, a
+live method cannot do to the vessel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, NoReturn, TypeVar
+
+from batos import mind
+from batos.kernel.asking import Asking, Voice
+from batos.kernel.chronicle import Chronicle
+from batos.kernel.errors import ThoughtFailed
+from batos.kernel.prompt import Answer, PartKind, Prompt, Role, Turn, turn
+from batos.kernel.ticket import Ticket
+from batos.mind.lobby import ALFRED
+from batos.protocol import EventType
+from batos.uvm import CovenantBroken, DataGuardian, UvmObject
+
+T = TypeVar("T")
+
+COVENANT_KEEPER = ALFRED
+"""Whose codex holds the data covenants."""
+
+
+class Host:
+    """One run of one thought, as live methods see the kernel.
+
+    Attributes:
+        draft: the proposed answer's text and the answer that it was made of, once there is one.
+        artifact: the draft that was installed, once it has been.
+    """
+
+    def __init__(self, root: mind.Root, ticket: Ticket, chronicle: Chronicle, asking: Asking) -> None:
+        self._root = root
+        self._ticket = ticket
+        self._chronicle = chronicle
+        self._asking = asking
+        self.draft: tuple[str, Answer] | None = None
+        self.artifact: tuple[str, Answer] | None = None
+
+    # ---------------------------------------------------------------- the mission
+
+    @property
+    def mission_id(self) -> str:
+        """The mission's id."""
+        return self._ticket.mission_id
+
+    @property
+    def mission_text(self) -> str:
+        """What the mind is asked to do."""
+        return self._ticket.text
+
+    @property
+    def author(self) -> str:
+        """Who asked."""
+        return self._ticket.author
+
+    @property
+    def weaver(self) -> str:
+        """Persona that the mission names as the weaver; empty where it leaves it to the state machine."""
+        return self._ticket.weaver.upper()
+
+    # ---------------------------------------------------------------- the mind
+
+    @property
+    def lobby(self) -> UvmObject:
+        """The object from which all is reached."""
+        return mind.lobby(self._root)
+
+    def persona(self, name: str) -> UvmObject:
+        """Return a persona's prototype."""
+        return mind.persona(self._root, name)
+
+    def persona_of(self, facet: str) -> UvmObject:
+        """Return the persona one of whose pillars this is.
+
+        Raises:
+            ThoughtFailed: no persona has this pillar.
+        """
+        for name in mind.PERSONAS:
+            found = mind.persona(self._root, name)
+            if facet in found.pillars:
+                return found
+        return self.fail("facet_unknown", f"no persona has a pillar named {facet!r}")
+
+    def state(self, name: str) -> UvmObject:
+        """Return the prototype of a state of the state machine."""
+        found: UvmObject = getattr(self.lobby.psm_prototypes_obj, name)
+        return found
+
+    def choose(self, options: Sequence[T], count: int, salt: str) -> list[T]:
+        """Return `count` of the options, drawn by the mission's id: the same ones whenever it is thought again."""
+        ranked = sorted(
+            range(len(options)), key=lambda place: sha256(f"{self.mission_id}/{salt}/{place}".encode()).digest()
+        )
+        return [options[place] for place in ranked[:count]]
+
+    # ---------------------------------------------------------------- asking
+
+    def turn(self, role: Role, *parts: tuple[PartKind, str] | str) -> Turn:
+        """Build a message from parts, a line each: texts, or pairs of kind and text for what may be cut."""
+        return turn(role, *parts)
+
+    def prompt(
+        self,
+        persona: str,
+        step: str,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        *,
+        facet: str = "",
+        attempt: int = 1,
+        schema: dict[str, Any] | None = None,
+        top_p: float = 0.95,
+        repeat_penalty: float = 1.0,
+    ) -> Prompt:
+        """Build a prompt; see `Prompt` for what the arguments mean."""
+        return Prompt(
+            persona=persona,
+            step=step,
+            turns=tuple(turns),
+            max_tokens=max_tokens,
+            facet=facet,
+            attempt=attempt,
+            schema=schema,
+            top_p=top_p,
+            repeat_penalty=repeat_penalty,
+        )
+
+    def ask(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Ask all prompts at once and wait for all answers, which stand in the prompts' order."""
+        return self._asking.ask([(prompt, self._voice(prompt.persona)) for prompt in prompts])
+
+    def _voice(self, persona: str) -> Voice:
+        dna = self.persona(persona).dna
+        return Voice(
+            temperature=float(dna["temperature"]),
+            adapter=str(dna["adapters"].get(self._asking.model.model_hash, "")),
+        )
+
+    # ---------------------------------------------------------------- covenants
+
+    def covenant(self, name: str) -> dict[str, Any]:
+        """Return a data covenant of the codex: a JSON Schema."""
+        covenants = self.persona(COVENANT_KEEPER).codex["covenants"]
+        if name not in covenants:
+            self.fail("covenant_unknown", f"the codex holds no covenant named {name!r}")
+        schema: dict[str, Any] = mind.plain(covenants[name])
+        return schema
+
+    def broken(self, covenant: str, data: Any) -> list[str]:
+        """Return in which ways data breaks a covenant, one sentence each; nothing where it keeps it."""
+        try:
+            DataGuardian.validate(self.covenant(covenant), data)
+        except CovenantBroken as broken:
+            return list(broken.errors)
+        return []
+
+    def parsed(self, text: str) -> tuple[Any, str]:
+        """Return the value of a JSON text and an empty sentence, or None and what is wrong with the text."""
+        try:
+            return json.loads(text), ""
+        except ValueError as wrong:
+            return None, f"it is not JSON: {wrong}"
+
+    # ---------------------------------------------------------------- telling
+
+    def record(self, event_type: str, *, persona: str = "", prompt_hash: str = "", **detail: Any) -> None:
+        """Append a record to the metacognition log."""
+        if persona:
+            self._asking.heard(persona)
+        self._chronicle.record(
+            EventType(event_type), persona=persona, prompt_hash=prompt_hash, detail=mind.plain(detail)
+        )
+
+    def propose(self, text: str, answer: Answer) -> None:
+        """Hand over a draft: a text, and the answer that it was made of."""
+        self.draft = (text, answer)
+
+    def install(self) -> None:
+        """Let the draft be the mission's answer from the moment in which the thought is committed."""
+        if self.draft is None:
+            self.fail("nothing_to_install", "the thought came to its end without a draft")
+        self.artifact = self.draft
+
+    def fail(self, code: str, message: str, hint: str = "") -> NoReturn:
+        """End the thought: nothing of it is kept but the reason."""
+        raise ThoughtFailed(code, message, hint)
