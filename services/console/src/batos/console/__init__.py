@@ -1,1 +1,3 @@
-"""See the package's modules."""
+"""The Architect's terminal and the `batos` command."""
+
+from __future__ import annotations

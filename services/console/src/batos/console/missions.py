@@ -37,7 +37,7 @@ def view_for(screen: Screen, mission_id: str) -> View:
     """Choose how a thought is shown."""
     if screen.as_json:
         return SilentView()
-    if screen.out.is_terminal:
+    if screen.moves:
         return LiveView(Thought(mission_id), screen.out)
     return LineView(Thought(mission_id), screen.out)
 

@@ -43,15 +43,31 @@ def cut(text: str, limit: int) -> str:
 class Screen:
     """Where a command writes: answers to stdout, what went wrong to stderr, with `--json` one object and no words."""
 
-    def __init__(self, *, as_json: bool = False, out: Console | None = None, err: Console | None = None) -> None:
+    def __init__(
+        self, *, as_json: bool = False, lines: bool = False, out: Console | None = None, err: Console | None = None
+    ) -> None:
+        """Begin to write.
+
+        Args:
+            as_json: one object instead of words.
+            lines: whole lines only, and no questions: something else owns the terminal.
+            out: instead of stdout.
+            err: instead of stderr.
+        """
         self.as_json = as_json
+        self.lines = lines
         self.out = out or _console(stderr=False)
         self.err = err or _console(stderr=True)
 
     @property
     def interactive(self) -> bool:
-        """Whether a person sits at both ends."""
-        return sys.stdin.isatty() and self.out.is_terminal
+        """Whether a person sits at both ends and may be asked."""
+        return not self.lines and sys.stdin.isatty() and self.out.is_terminal
+
+    @property
+    def moves(self) -> bool:
+        """Whether something on the screen may move."""
+        return not self.lines and (self.err if self.as_json else self.out).is_terminal
 
     def say(self, what: RenderableType) -> None:
         """Write for people; nothing with `--json`."""
