@@ -1,0 +1,55 @@
+"""What a kernel can be told."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from batos.vessel import VesselSettings
+
+
+class KernelSettings(VesselSettings):
+    """Settings of a kernel, `BATOS_KERNEL_…`."""
+
+    service: ClassVar[str] = "kernel"
+
+    kernel_slots: int = Field(default=4, ge=1, le=256, description="Cycles that run at a time.")
+    kernel_requests: int = Field(
+        default=1024, ge=8, le=65536, description="Requests taken at a time; those that wait for a mission count."
+    )
+    kernel_text_bytes: int = Field(
+        default=65536, ge=16, le=8_388_608, description="Bytes (UTF-8) that a mission's text may have."
+    )
+    kernel_batch: int = Field(default=256, ge=1, le=10_000, description="Missions committed together at most.")
+    kernel_poll_s: float = Field(
+        default=0.5, ge=0.02, le=60, description="Seconds between two looks for missions that nobody runs."
+    )
+    kernel_wait_poll_s: float = Field(
+        default=0.1, ge=0.01, le=10, description="Seconds between two looks at missions of others that are waited for."
+    )
+    kernel_roster_s: float = Field(
+        default=1.0, ge=0.05, le=60, description="Seconds between two looks at who is on the bus."
+    )
+    kernel_adopt_after_s: float = Field(
+        default=6.0, ge=0.1, le=600, description="Seconds that an owner has to be missing before others take over."
+    )
+    kernel_max_adoptions: int = Field(
+        default=20, ge=1, le=1000, description="How often a mission whose kernel was lost is started again."
+    )
+    kernel_infer_timeout_s: float = Field(
+        default=120.0, ge=1, le=3600, description="Seconds that the answers to one batch of prompts may take."
+    )
+    kernel_engine_timeout_s: float = Field(
+        default=30.0, ge=0.5, le=600, description="Seconds that counting tokens and describing the engine may take."
+    )
+    kernel_probe_timeout_s: float = Field(
+        default=60.0, ge=0.5, le=600, description="Seconds that one probe of the engine may take at an awakening."
+    )
+    kernel_probe_pause_s: float = Field(default=1.0, ge=0.05, le=60, description="Seconds between two tries to awaken.")
+    kernel_load_timeout_s: float = Field(
+        default=120.0, ge=1, le=3600, description="Seconds that a replica may take to load an adapter."
+    )
+    kernel_log_segment_bytes: int = Field(
+        default=67_108_864, ge=4096, le=4_294_967_296, description="Bytes after which the log begins a new segment."
+    )
