@@ -5,7 +5,7 @@ import pytest
 from batos.bus.exchange import (
     GRACE_S,
     LOST_BEATS,
-    SETTLE_BEATS,
+    SETTLE_S,
     WAITING_PER_SERVICE,
     Exchange,
     Gone,
@@ -371,7 +371,7 @@ def test_a_new_bus_learns_who_works_on_what() -> None:
     assert [send.request_id for send in scene.sends() if send.request_id] == ["r"]
     assert scene.ask("console!", "t", attempt=1)[0][0] == "kernel-1!"
     scene.beat(card("console"), card("kernel-1"), card("kernel-2"))
-    said = scene.tick(after_s=SETTLE_BEATS)
+    said = scene.tick(after_s=1.0 + SETTLE_S)
     assert [kind for _, kind, _ in said] == [Kind.REQUEST]
     assert [send.request_id for send in scene.sends() if send.request_id] == ["s"]
 

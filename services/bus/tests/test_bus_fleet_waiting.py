@@ -22,7 +22,7 @@ def test_the_life_of_a_vessel_is_told_once() -> None:
     fleet = Fleet(lambda: BUS)
 
     def changes(channel: str, seen: VesselCard) -> list[str]:
-        return [change.change for change in fleet.seen(channel, seen)]
+        return [change.change for change in fleet.seen(channel, seen, 1)]
 
     assert changes("work", card("k")) == ["joined"]
     assert changes("control", card("k")) == []
@@ -38,15 +38,24 @@ def test_the_life_of_a_vessel_is_told_once() -> None:
 def test_a_vessel_that_comes_ready_joins_and_is_ready() -> None:
     """Both are told; being lost is told as such."""
     fleet = Fleet(lambda: BUS)
-    assert [change.change for change in fleet.seen("work", card("k", ready=True))] == ["joined", "ready"]
+    assert [change.change for change in fleet.seen("work", card("k", ready=True), 1)] == ["joined", "ready"]
     assert [change.change for change in fleet.gone("work", "k", lost=True)] == ["lost"]
+
+
+def test_an_older_card_that_comes_later_changes_nothing() -> None:
+    """The two channels may deliver out of order; what the vessel said last holds."""
+    fleet = Fleet(lambda: BUS)
+    fleet.seen("work", card("k"), 1)
+    fleet.seen("work", card("k", draining=True), 3)
+    assert fleet.seen("control", card("k", ready=True), 2) == []
+    assert fleet.roster().vessels[1].draining
 
 
 def test_the_roster_begins_with_the_bus() -> None:
     """Everybody is in it, sorted by name, and it says which bus it is."""
     fleet = Fleet(lambda: BUS)
     for name in ("k2", "k1"):
-        fleet.seen("work", card(name))
+        fleet.seen("work", card(name), 1)
     roster = fleet.roster()
     assert [vessel.name for vessel in roster.vessels] == ["bus", "k1", "k2"]
     assert (roster.bus_incarnation, roster.bus_started_at) == ("b", 5.0)

@@ -61,7 +61,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
         service: whom a request is for; a reply repeats it; empty elsewhere.
         deadline: seconds since the epoch after which nobody waits for the answer; 0 where there is none.
         attempt: 0 for the first sending of a request, one more each time it is sent again.
-        seq: events: counts what this session published, from 1.
+        seq: counts, from 1, what this session published; in HELLO, HEARTBEAT and GOODBYE what it said of itself over
+            both channels, so that what was said last is known.
         topic_seq: events: counts what this session published on this topic, from 1, so that a gap is seen.
     """
 

@@ -20,7 +20,7 @@ from batos.protocol.wire import Wire
 ACK_PREFIX = "ack/"
 """Topics of this prefix are the bus's: it publishes `Subscribed` on one when somebody subscribes to it."""
 
-KEPT_WHILE_UNHEARD = 1_000
+KEPT_WHILE_UNHEARD = 10_000
 """Events kept while the bus does not listen (at the start, or while it restarts); the oldest goes first."""
 
 UNREAD_LIMIT = 100_000

@@ -34,6 +34,7 @@ class Link:
         hello: Callable[[], Hello],
         heartbeat_s: float,
         stats: PeerStats,
+        count: Callable[[], int],
         on_message: Callable[[Kind, Header, bytes], None],
         on_fresh: Callable[[], None],
     ) -> None:
@@ -46,6 +47,7 @@ class Link:
             hello: what it says on this channel first.
             heartbeat_s: seconds between two heartbeats.
             stats: where things are counted.
+            count: numbers what the vessel says of itself, over both channels.
             on_message: gets requests, replies and errors; their bodies are not decoded yet.
             on_fresh: called after each Hello but the first: the bus may have forgotten all it was told before.
         """
@@ -55,6 +57,7 @@ class Link:
         self._hello = hello
         self._heartbeat_s = heartbeat_s
         self._stats = stats
+        self._count = count
         self._on_message = on_message
         self._on_fresh = on_fresh
         self._wire: Wire | None = None
@@ -95,7 +98,8 @@ class Link:
     def say(self, kind: Kind, body: Message) -> bool:
         """Send a message about the channel itself."""
         card = self._card()
-        return self.send(encode(kind, Header(id=new_id(), session=card.incarnation, sender=card.name), body))
+        header = Header(id=new_id(), session=card.incarnation, sender=card.name, seq=self._count())
+        return self.send(encode(kind, header, body))
 
     def greet(self) -> None:
         """Say Hello with what is served now."""

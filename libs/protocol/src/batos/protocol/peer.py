@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -38,6 +39,7 @@ class _Channel:
         card: Callable[[], VesselCard],
         heartbeat_s: float,
         stats: PeerStats,
+        count: Callable[[], int],
         on_fresh: Callable[[], None] | None = None,
     ) -> None:
         self._card = card
@@ -51,6 +53,7 @@ class _Channel:
             hello=self._hello,
             heartbeat_s=heartbeat_s,
             stats=stats,
+            count=count,
             on_message=self._received,
             on_fresh=self._fresh,
         )
@@ -111,8 +114,9 @@ class Peer:
         self._subscriptions: set[Subscription] = set()
         self.stats = PeerStats()
         self._sockets = SocketMaker(keys, server_key=addresses.server_key)
-        self._work = _Channel("work", addresses.work, self._sockets, card, heartbeat_s, self.stats, self._verify)
-        self._control = _Channel("control", addresses.control, self._sockets, card, heartbeat_s, self.stats)
+        count = itertools.count(1).__next__
+        self._work = _Channel("work", addresses.work, self._sockets, card, heartbeat_s, self.stats, count, self._verify)
+        self._control = _Channel("control", addresses.control, self._sockets, card, heartbeat_s, self.stats, count)
         self._control.capacity = CONTROL_CAPACITY
         self._publisher = Publisher(lambda: self._sockets.publisher(addresses.publish), card=card, stats=self.stats)
 

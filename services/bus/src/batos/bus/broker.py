@@ -163,7 +163,7 @@ class Broker:
                 if not router.send_now([instruction.route, *instruction.frames]):
                     self._carry_out(channel, exchange.undelivered(instruction, now()))
             elif isinstance(instruction, Seen):
-                self._announce(self.fleet.seen(channel, instruction.card))
+                self._announce(self.fleet.seen(channel, instruction.card, instruction.seq))
             elif isinstance(instruction, Gone):
                 self._announce(self.fleet.gone(channel, instruction.session, lost=instruction.lost))
 
@@ -197,11 +197,11 @@ class Broker:
         return Draining(running=sum(exchange.in_flight for exchange in self.exchanges.values()))
 
     async def _tick(self) -> None:
-        """Beat. Publishers are listened to from the first beat on: by then the subscribers of a former bus are back."""
+        """Beat. Publishers are listened to once the subscribers of a former bus have had the time to come back."""
         listening = False
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            if not listening and self._relay_in is not None:
+            if not listening and self._relay_in is not None and self.exchanges["work"].settled(now()):
                 listening = self._relay_in.send([_SUBSCRIBED])
             for channel, exchange in self.exchanges.items():
                 self._carry_out(channel, exchange.tick(now()))

@@ -34,9 +34,9 @@ LOST_BEATS = 4
 UNREACHABLE_BEATS = 1
 """Heartbeats for which nothing could be handed to a peer before it counts as lost: its connection is gone."""
 
-SETTLE_BEATS = 1.5
-"""Heartbeats after its start during which the bus gives repeated requests to nobody: whoever is at work on one says
-so in its Hello, and gets it."""
+SETTLE_S = 1.0
+"""Seconds, after its first heartbeat, during which a new bus gives repeated requests to nobody: peers of a former bus
+connect again within that time, and whoever is at work on a request says so in its Hello, and gets it."""
 
 GRACE_S = 30.0
 """Seconds past its deadline after which a request that was never answered no longer occupies its worker."""
@@ -68,9 +68,10 @@ class Send(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A peer came or its card changed."""
+    """A peer came or its card changed. `seq` numbers what it said of itself, over both channels."""
 
     card: VesselCard
+    seq: int = 0
 
 
 class Gone(NamedTuple):
@@ -119,7 +120,7 @@ class Exchange:
         self._own_services = own_services
         self._local = local
         self._heartbeat_s = heartbeat_s
-        self._settled_at = now.mono + SETTLE_BEATS * heartbeat_s
+        self._settled_at = now.mono + heartbeat_s + SETTLE_S
         self._ticked_at = now.mono
         self._routes: dict[bytes, PeerState] = {}
         self._sessions: dict[str, PeerState] = {}
@@ -142,6 +143,10 @@ class Exchange:
         self.undecodable = 0
 
     # ------------------------------------------------------------------------------------------ what may be asked
+
+    def settled(self, now: Now) -> bool:
+        """Whether the peers of a former bus have had the time to come back."""
+        return now.mono >= self._settled_at
 
     @property
     def peers(self) -> int:
@@ -168,7 +173,7 @@ class Exchange:
         try:
             kind, header, body = open_frames(frames)
             if kind is Kind.HELLO:
-                return self._hello(route, body, now)
+                return self._hello(route, header, body, now)
             peer = self._routes.get(route)
             if peer is None:
                 wanted = HelloWanted(bus_incarnation=self._card.incarnation)
@@ -225,7 +230,7 @@ class Exchange:
 
     # ------------------------------------------------------------------------------------------ messages
 
-    def _hello(self, route: bytes, body: bytes, now: Now) -> list[Instruction]:
+    def _hello(self, route: bytes, header: Header, body: bytes, now: Now) -> list[Instruction]:
         hello = decode_body(Kind.HELLO, body)
         if not isinstance(hello, Hello):
             raise Undecodable("body_invalid", "a HELLO carries a Hello")
@@ -255,7 +260,7 @@ class Exchange:
             self._remember(request_id, session)
         ack = HeartbeatAck(bus_incarnation=self._card.incarnation)
         done.append(Send(route, encode(Kind.HEARTBEAT_ACK, self._header(), ack)))
-        done.append(Seen(peer.card))
+        done.append(Seen(peer.card, header.seq))
         return [*done, *self._claimed(hello, peer), *self._pump(peer, now)]
 
     def _lost_on_the_way(self, peer: PeerState, hello: Hello) -> list[Instruction]:
@@ -281,14 +286,13 @@ class Exchange:
         return []
 
     def _heartbeat(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
-        del header
         heartbeat = decode_body(Kind.HEARTBEAT, frames[2])
         if not isinstance(heartbeat, Heartbeat) or heartbeat.card == peer.card:
             return []
         if heartbeat.card.incarnation != peer.session:
             raise Undecodable("body_invalid", "a heartbeat in the name of another incarnation")
         peer.card = heartbeat.card
-        return [Seen(peer.card), *self._pump(peer, now)]
+        return [Seen(peer.card, header.seq), *self._pump(peer, now)]
 
     def _request(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
         if header.deadline <= now.wall:

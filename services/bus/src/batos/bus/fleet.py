@@ -20,12 +20,22 @@ class Fleet:
         self._own_card = own_card
         self._cards: dict[str, VesselCard] = {}
         self._channels: dict[str, set[str]] = {}
+        self._seqs: dict[str, int] = {}
 
-    def seen(self, channel: str, card: VesselCard) -> list[VesselChanged]:
-        """Take a card from a Hello or a heartbeat; return what it changes."""
+    def seen(self, channel: str, card: VesselCard, seq: int) -> list[VesselChanged]:
+        """Take a card from a Hello or a heartbeat; return what it changes.
+
+        Args:
+            channel: the one on which it came.
+            card: what a vessel says of itself.
+            seq: its number over both channels; an older card that comes later changes nothing.
+        """
+        self._channels.setdefault(card.incarnation, set()).add(channel)
+        if seq < self._seqs.get(card.incarnation, 0):
+            return []
+        self._seqs[card.incarnation] = seq
         before = self._cards.get(card.incarnation)
         self._cards[card.incarnation] = card
-        self._channels.setdefault(card.incarnation, set()).add(channel)
         changes: list[Literal["joined", "ready", "unready", "draining"]] = []
         if before is None:
             changes.append("joined")
@@ -46,6 +56,7 @@ class Fleet:
         if channels:
             return []
         del self._channels[session]
+        del self._seqs[session]
         return [VesselChanged(card=self._cards.pop(session), change="lost" if lost else "left")]
 
     def roster(self) -> Roster:
