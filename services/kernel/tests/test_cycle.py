@@ -83,7 +83,7 @@ def test_outcome_and_record_agree(mind: Any) -> None:
 
 
 def test_records_carry_what_the_design_names(mind: Any) -> None:
-    """Every record names cycle, mission, snapshot, state and persona; prompts can be rebuilt and paired by their hash."""
+    """Every record names cycle, mission, snapshot, state and persona; prompts can be paired."""
     ticket = mind.accept("Suggest a name for a small boat.")
     outcome = mind.cycle(ticket).run()
     for _, fields in mind.told.records:
@@ -138,7 +138,7 @@ def test_same_part_twice_is_asked_once(mind: Any) -> None:
 
 def test_cut_answer_ends_with_a_sentence(mind: Any) -> None:
     """An answer that ran into its bound loses its unfinished last sentence."""
-    mind.engine.steps["weave"] = lambda p: mind.engine.inferred(
+    mind.engine.steps["weave"] = lambda _: mind.engine.inferred(
         "Call it Drip. It leaks a little. And it al", finish_reason="length"
     )
     assert mind.think().answer == "Call it Drip. It leaks a little."

@@ -288,7 +288,7 @@ def test_image_that_stays_away_is_no_failure_of_the_thought(mind: Any, monkeypat
     """While the image cannot be reached nothing can be recorded: the error is the caller's, the mission stays."""
     ticket = mind.accept("Suggest a name for a small boat.")
 
-    def gone(self: Session) -> Any:
+    def gone(_session: Session) -> Any:
         raise ImageUnreachable("zeo://here", 1.0)
 
     with monkeypatch.context() as patch:

@@ -1,7 +1,8 @@
 """The token governor: no prompt ever exceeds the model's context. It is cut by rule, and the cut is told.
 
-The rule: memory gives way first, then the partial answers in equal shares, then the mission's text. What a live method
-marked as fixed is never cut; where it alone does not fit, the thought fails and says so.
+The rule: memory gives way first, then the partial answers in equal shares down to a few lines each, then the mission's
+text, then whatever is left of the partial answers. What a live method marked as fixed is never cut; where it alone does
+not fit, the thought fails and says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ MARKER = " […]"
 """Stands where text was cut away."""
 ORDER: tuple[PartKind, ...] = ("memory", "partial", "mission")
 """Who gives way first."""
+STEPS: tuple[tuple[PartKind, int], ...] = (
+    ("memory", 0),
+    ("partial", 32),
+    ("mission", 64),
+    ("partial", 0),
+    ("mission", 0),
+)
+"""Which kind is cut down to how many tokens a part before the next step is taken."""
 ANSWER_SHARE = 0.5
 """At most this share of the context is kept free for the answer."""
 ROUNDS = 6
@@ -150,14 +159,14 @@ def _marked(part: Part, text: str, room: bool) -> Part:
 
 
 def _lowered(turns: tuple[Turn, ...], allowed: dict[Place, int], excess: int) -> dict[Place, int]:
-    """Return allowances that are `excess` tokens lower, taken kind after kind in equal shares."""
+    """Return allowances that are `excess` tokens lower, taken step after step in equal shares."""
     lowered = dict(allowed)
-    for kind in ORDER:
+    for kind, least in STEPS:
         group = [place for place in allowed if turns[place[0]].parts[place[1]].kind == kind]
         total = sum(lowered[place] for place in group)
         if excess <= 0 or total == 0:
             continue
-        level = share_level([lowered[place] for place in group], max(0, total - excess))
+        level = max(least, share_level([lowered[place] for place in group], max(0, total - excess)))
         for place in group:
             lowered[place] = min(lowered[place], level)
         excess -= total - sum(lowered[place] for place in group)

@@ -1,0 +1,135 @@
+"""What a new image is filled with."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batos import mind as image_mind
+from batos.kernel import genesis
+from batos.kernel.genesis.sources import METHODS_PACKAGE
+from batos.mind.lobby import LOBBY_SLOTS, PERSONAS
+from batos.uvm import (
+    DataGuardian,
+    IdentityGuardian,
+    Image,
+    install_method,
+    method_history,
+    open_image,
+    slots,
+    understands,
+)
+
+METHOD_FILES = sorted(
+    path.stem for path in (Path(genesis.__file__).parent / "methods").glob("*.py") if path.stem != "__init__"
+)
+
+
+def test_everything_stands_in_the_lobby(image: Image) -> None:
+    """After genesis the lobby is whole, and the organization keeps its covenant."""
+    with image.snapshot() as root:
+        lobby = root["lobby"]
+        assert set(LOBBY_SLOTS) <= set(slots(lobby))
+        assert lobby.pLLM_obj.lora_repository is not None
+        for name in ("infer_", "infer_all_"):
+            assert understands(lobby.pLLM_obj, name)
+        assert understands(lobby.orchestrator_obj, "start_cognitive_cycle_for_")
+        IdentityGuardian.check(root)
+
+
+def test_four_personas_with_three_pillars_each(image: Image) -> None:
+    """Each persona has a codex, DNA and three pillars, and understands a facet message for each pillar."""
+    with image.snapshot() as root:
+        found = []
+        for name in PERSONAS:
+            persona = image_mind.persona(root, name)
+            assert persona.name == name
+            assert {"archetype", "asks", "duty", "voice"} <= set(persona.codex)
+            assert {"temperature", "base_model_id", "version", "adapters", "previous"} == set(persona.dna)
+            for facet in persona.pillars:
+                assert understands(persona, f"{facet}_facet_")
+                found.append(facet)
+        assert tuple(found) == genesis.FACETS
+        assert len(set(found)) == 12
+
+
+def test_covenants_are_bounded_schemas(image: Image) -> None:
+    """ALFRED's codex holds the schemas of plan and answer, and models can be made from them."""
+    with image.snapshot() as root:
+        covenants = image_mind.persona(root, "ALFRED").codex["covenants"]
+        assert set(covenants) == {"mission_plan", "answer"}
+        for name, schema in covenants.items():
+            DataGuardian.model_from_schema(name, schema)
+    for state in genesis.STATES.values():
+        for example in state.get("examples", ()):
+            DataGuardian.validate(genesis.COVENANTS["mission_plan"], example["plan"])
+
+
+def test_seeding_again_changes_nothing(image: Image) -> None:
+    """A second awakening finds everything there and commits nothing."""
+    before = image.last_tid()
+    image.run(genesis.seed)
+    assert image.last_tid() == before
+
+
+def test_what_was_changed_stays_changed(image: Image) -> None:
+    """A later awakening leaves alone what the Architect or the mind has changed, and adds what is missing."""
+
+    def change(root: Any) -> None:
+        install_method(root["lobby"].pLLM_obj, "infer_", "def infer_(self, host, prompt):\n    return 1\n", author="a")
+        root["lobby"].traits_obj.facet_max_tokens = 7
+        del root["lobby"].psm_prototypes_obj.VALIDATING
+
+    image.run(change)
+    image.run(genesis.seed)
+    with image.snapshot() as root:
+        history = method_history(root["lobby"].pLLM_obj, "infer_")
+        assert [version.author for version in history] == ["genesis", "a"]
+        assert root["lobby"].traits_obj.facet_max_tokens == 7
+        assert root["lobby"].psm_prototypes_obj.VALIDATING.name == "VALIDATING"
+
+
+def test_image_opens_in_a_fresh_process(tmp_path: Path) -> None:
+    """A seeded image that is closed and opened again holds the same mind."""
+    uri = f"file://{tmp_path}/live_image.fs"
+    with open_image(uri) as image:
+        image.run(genesis.seed)
+    with open_image(uri) as image, image.snapshot() as root:
+        IdentityGuardian.check(root)
+        assert root["lobby"].genesis_obj.mission_id == genesis.GENESIS_MISSION_ID
+
+
+@pytest.mark.parametrize("file", METHOD_FILES)
+def test_live_methods_stand_alone(file: str) -> None:
+    """A shipped live method uses nothing of its file but itself, so that its copy in a slot works."""
+    for name, source in genesis.method_sources(file).items():
+        (function,) = ast.parse(source).body
+        assert isinstance(function, ast.FunctionDef)
+        assert name == function.name
+        assert function.args.args[0].arg == "self"
+        bound = {
+            node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        bound |= {
+            argument.arg for node in ast.walk(function) if isinstance(node, ast.arguments) for argument in node.args
+        }
+        bound |= {
+            alias.asname or alias.name
+            for node in ast.walk(function)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+        }
+        used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        assert used - bound <= set(dir(builtins)), f"{METHODS_PACKAGE}.{file}.{name}"
+
+
+def test_genesis_mission(mind: Any) -> None:
+    """The mission with which the mind introduces itself has a fixed id, and ALFRED weaves its answer."""
+    ticket = mind.accept(
+        genesis.GENESIS_MISSION_TEXT, weaver=genesis.GENESIS_WEAVER, mission_id=genesis.GENESIS_MISSION_ID
+    )
+    assert mind.cycle(ticket).run().weaver == "ALFRED"
