@@ -108,7 +108,7 @@ SMUGGLED: dict[str, Callable[[], Any]] = {
     "not implemented": lambda: NotImplemented,
     "enum": lambda: socket.AF_UNIX,
     "code": lambda: compile("1", "x", "eval"),
-    "frame": lambda: sys._getframe(),
+    "frame": sys._getframe,
     "weak set": lambda: __import__("weakref").WeakSet(),
     "partial": lambda: __import__("functools").partial(print),
     "vessel": lambda: object.__new__(BatOSUVM),
@@ -142,7 +142,8 @@ def test_the_refusal_names_the_whole_path(session: Session) -> None:
     lobby.alfred_prototype_obj = UvmObject(notes=[1, 2, 3, UvmObject()])
     session.savepoint()
     with pytest.raises(
-        BelongsToVessel, match=r"^lobby\.alfred_prototype_obj\.notes\[3\]\.lock: '_thread\.RLock' belongs to the vessel$"
+        BelongsToVessel,
+        match=r"^lobby\.alfred_prototype_obj\.notes\[3\]\.lock: '_thread\.RLock' belongs to the vessel$",
     ):
         lobby.alfred_prototype_obj.notes[3].lock = threading.RLock()
     with pytest.raises(BelongsToVessel, match=r"^lobby\.alfred_prototype_obj\.jobs\[0\]\['a'\]\[1\]: '_thread\.lock'"):

@@ -153,7 +153,10 @@ def test_source_that_is_no_method_is_refused_when_it_is_installed(source: str, w
     assert not hasattr(obj, "say")
 
 
-@pytest.mark.parametrize("source", ["def say(self): pass\nsay = None", "1/0\ndef say(self): pass", "def say(self): 1\nraise AttributeError('x')"])
+@pytest.mark.parametrize(
+    "source",
+    ["def say(self): pass\nsay = None", "1/0\ndef say(self): pass", "def say(self): 1\nraise AttributeError('x')"],
+)
 def test_source_that_fails_when_it_is_loaded_says_so_at_the_call(session: Session, source: str) -> None:
     """It is never taken for a message that is not understood."""
     obj = UvmObject()

@@ -196,7 +196,9 @@ def test_parents_are_objects(given: object) -> None:
         heir.parents = given
 
 
-@pytest.mark.parametrize("name", ["_v_cache", "_p_changed_", "__dunder__", "_clone_persistent_", "_methods_", "a b", ""])
+@pytest.mark.parametrize(
+    "name", ["_v_cache", "_p_changed_", "__dunder__", "_clone_persistent_", "_methods_", "a b", ""]
+)
 def test_names_that_are_not_the_minds_are_refused(name: str) -> None:
     """Transient and machinery names are no slots; the error says why."""
     with pytest.raises(BadSlotName):

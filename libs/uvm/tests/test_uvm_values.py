@@ -113,7 +113,7 @@ def test_list_mutators_convert_and_refuse() -> None:
     assert items == [[5], [6], [7], [1], [3], {"a": []}, {4}]
     assert all(type(item) in {PersistentList, PersistentDict, PersistentSet} for item in items)
     assert type(items[1:3]) is PersistentList
-    assert type(items + [[8]]) is PersistentList
+    assert type(items + [[8]]) is PersistentList  # noqa: RUF005 - the operator is what is tested
     before = list(items)
     for attempt in (
         lambda: items.append(object()),

@@ -12,7 +12,17 @@ from functools import lru_cache
 from keyword import iskeyword
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 from pydantic import create_model as make_model
 
 from batos.uvm.errors import CovenantBroken
@@ -235,6 +245,13 @@ def _object(name: str, schema: dict[str, Any]) -> type[BaseModel]:
     return model
 
 
+def _whole(value: Any) -> Any:
+    """To Python, and so to `Literal`, True and 1.0 are 1; to the covenant they are not."""
+    if type(value) is not int:
+        raise ValueError("Input should be a valid integer")
+    return value
+
+
 def _is_field_name(title: str) -> bool:
     return title.isidentifier() and title.isascii() and title[:1] != "_" and not iskeyword(title) and not hasattr(
         BaseModel, title
@@ -246,7 +263,8 @@ def _type(name: str, schema: dict[str, Any]) -> Any:
     if kind == "object":
         return _object(name, schema)
     if "enum" in schema:
-        return Literal[tuple(schema["enum"])]
+        choice: Any = Literal[tuple(schema["enum"])]
+        return Annotated[choice, BeforeValidator(_whole)] if kind == "integer" else choice
     if kind == "string":
         return Annotated[StrictStr, Field(min_length=schema.get("minLength"), max_length=schema["maxLength"])]
     if kind == "array":

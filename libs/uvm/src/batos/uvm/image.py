@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Self, TypeVar
 
 import stamina
+from persistent.TimeStamp import TimeStamp
 from transaction import TransactionManager
 from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.Exceptions import ClientDisconnected
@@ -85,12 +86,12 @@ class Image:
         Raises:
             NoSuchMoment: it lies in the future, before the image's beginning, or was packed away.
         """
-        before = _moment(moment)
         self._sync()
+        until = _tid_of(moment, newest=self._database.lastTransaction())
 
         def open_then(manager: TransactionManager) -> Any:
             try:
-                connection = self._database.open(manager, at=before)
+                connection = self._database.open(manager, at=until)
             except ValueError as wrong:
                 raise NoSuchMoment(moment, f"{wrong}; the newest transaction is {self.last_tid()}") from wrong
             try:
@@ -225,15 +226,20 @@ def _ensure_lobby(root: Root) -> None:
         root[LOBBY] = UvmObject()
 
 
-def _moment(moment: str | dt.datetime) -> bytes | dt.datetime:
+def _tid_of(moment: str | dt.datetime, *, newest: bytes) -> bytes:
+    """The tid up to which a view of that moment sees. A time after the newest transaction sees that one."""
     if isinstance(moment, dt.datetime):
         if moment.tzinfo is None:
             raise NoSuchMoment(moment, "give the time with its time zone")
-        return moment.astimezone(dt.UTC).replace(tzinfo=None)
+        if moment > dt.datetime.now(dt.UTC):
+            raise NoSuchMoment(moment, "it lies in the future")
+        utc = moment.astimezone(dt.UTC)
+        stamp = TimeStamp(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second + utc.microsecond / 1e6)
+        return min(bytes(stamp.raw()), newest)
     try:
         number = int(moment, 16)
     except ValueError:
         number = -1
     if len(moment) != TID_DIGITS or number < 0:
-        raise NoSuchMoment(moment, "a tid has 16 hexadecimal digits")
+        raise NoSuchMoment(moment, f"a tid has {TID_DIGITS} hexadecimal digits")
     return bytes(p64(number))

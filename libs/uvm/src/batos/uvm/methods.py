@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from BTrees.OOBTree import OOBTree
-
 from batos.uvm.compiling import checked_source, digest
 from batos.uvm.errors import MessageNotUnderstood
 from batos.uvm.objects import (
@@ -17,8 +15,11 @@ from batos.uvm.objects import (
     check_slot_name,
     find,
     set_methods,
-    set_versions,
+    versions_of,
 )
+
+_LAST = 2**62
+"""More versions than a method will ever have."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +66,17 @@ def install_method(obj: UvmObject, name: str, source: str, *, author: str) -> Li
     if current is not None and history and current[:3] == (text, history[-1].hash, author):
         return history[-1]
     record: MethodRecord = (text, digest(text), author, time.time())
-    tree = obj.__dict__.get(VERSIONS)
-    if tree is None:
-        tree = OOBTree()
-        set_versions(obj, tree)
-    if history and (name, 1) not in tree:  # the copy that a clone began with
-        tree[name, 1] = current
     number = len(history) + 1
-    tree[name, number] = record
+    versions_of(obj)[name, number] = record
     set_methods(obj, {**obj.__dict__.get(METHODS, {}), name: record})
     return LiveMethod(name, number, *record)
 
 
 def method_history(obj: UvmObject, name: str) -> list[LiveMethod]:
     """All versions of an object's own live method, the oldest first. A deleted method keeps its history."""
-    current = _own_record(obj, name)
+    obj._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
     tree = obj.__dict__.get(VERSIONS)
-    kept = [] if tree is None else list(tree.items(min=(name, 1), max=(name, 2**62)))
-    if not kept and current is not None:
-        return [LiveMethod(name, 1, *current)]
+    kept = () if tree is None else tree.items(min=(name, 1), max=(name, _LAST))
     return [LiveMethod(name, number, *record) for (_, number), record in kept]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
+from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
 from batos.uvm.compiling import function_of
@@ -124,7 +125,7 @@ class UvmObject(ImageObject):
                 jar.shapes.object_changed(self)
 
     def _clone_persistent_(self, **overrides: Any) -> UvmObject:
-        """A new object with the same parents and a deep copy of the own slots and methods.
+        """A new object with the same parents and a deep copy of the own slots and the methods in force.
 
         Other objects that stand in the slots are referred to, not copied. The slot `ancestor` names the original.
 
@@ -140,6 +141,7 @@ class UvmObject(ImageObject):
         methods: dict[str, MethodRecord] | None = self.__dict__.get(METHODS)
         if methods:
             _set(clone, METHODS, dict(methods))
+            _set(clone, VERSIONS, OOBTree({(name, 1): record for name, record in methods.items()}))
         _set(clone, "ancestor", self)
         for name, value in overrides.items():
             setattr(clone, name, value)
@@ -245,9 +247,14 @@ def set_methods(receiver: UvmObject, methods: dict[str, MethodRecord]) -> None:
     _reshape(receiver)
 
 
-def set_versions(receiver: UvmObject, tree: Any) -> None:
-    """Give the receiver the tree that keeps all versions of its methods."""
-    _set(receiver, VERSIONS, tree)
+def versions_of(receiver: UvmObject) -> Any:
+    """The tree that keeps all versions of the receiver's methods; one is made where there is none."""
+    receiver._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
+    tree = receiver.__dict__.get(VERSIONS)
+    if tree is None:
+        tree = OOBTree()
+        _set(receiver, VERSIONS, tree)
+    return tree
 
 
 def make_fresh(receiver: UvmObject) -> None:
