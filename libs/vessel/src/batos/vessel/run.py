@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable
+from functools import partial
 from typing import TypeVar
 
 from batos.protocol import Drain, Draining, KeyRing, Peer, Ping, Pong, ProtocolError, RequestContext
@@ -98,7 +99,7 @@ async def live(vessel: Vessel[S], cut: asyncio.Event) -> int:
                 vessel.card,
                 heartbeat_s=settings.heartbeat_s,
             )
-            vessel.attach(peer)
+            vessel.attach(peer, partial(asyncio.get_running_loop().call_soon_threadsafe, peer.announce))
             _serve_control(vessel, peer)
             await peer.start()
         return await _start_and_end(vessel, peer, cut)
@@ -119,7 +120,7 @@ async def _start_and_end(vessel: Vessel[S], peer: Peer | None, cut: asyncio.Even
         if started:
             _log.info("started: incarnation %s, pid %d, %s", vessel.incarnation, os.getpid(), vessel.metrics_url)
             await vessel.ending.wait()
-            vessel.draining = True
+            vessel.set_draining()
             if peer is not None:
                 await peer.goodbye()
             await _drain(vessel, cut)

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Generic
 
 from prometheus_client import CollectorRegistry, Gauge, Info
@@ -47,6 +48,7 @@ class Vessel(ABC, Generic[S]):
         self.failure: VesselError | None = None
         self.drain_timeout_s = settings.drain_timeout_s
         self._peer: Peer | None = None
+        self._announce: Callable[[], object] | None = None
         self._ready = False
         self._reason = "starting"
         self._turned_at = time.monotonic()
@@ -62,9 +64,15 @@ class Vessel(ABC, Generic[S]):
             raise VesselError("no_peer", f"{self.name} has no peer: `run` attaches one before it calls start()")
         return self._peer
 
-    def attach(self, peer: Peer) -> None:
-        """Give the vessel its peer."""
+    def attach(self, peer: Peer, announce: Callable[[], object] | None = None) -> None:
+        """Give the vessel its peer.
+
+        Args:
+            peer: this process on the bus.
+            announce: called whenever the card has changed, from whichever thread changed it.
+        """
         self._peer = peer
+        self._announce = announce
 
     @abstractmethod
     async def start(self) -> None:
@@ -93,9 +101,11 @@ class Vessel(ABC, Generic[S]):
             ready: whether it can.
             reason: why it cannot, in words that tell what is awaited.
         """
-        self._ready = ready
-        self._reason = "" if ready else reason
-        self._ready_gauge.set(ready)
+        reason = "" if ready else reason
+        if (ready, reason) == (self._ready, self._reason):
+            return
+        self._ready, self._reason = ready, reason
+        self._changed()
 
     @property
     def ready(self) -> bool:
@@ -134,6 +144,16 @@ class Vessel(ABC, Generic[S]):
             self.failure = error
         self.drain_timeout_s = 0.0
         self.ending.set()
+
+    def set_draining(self) -> None:
+        """Say that nothing new is taken from now on."""
+        self.draining = True
+        self._changed()
+
+    def _changed(self) -> None:
+        self._ready_gauge.set(self.ready)
+        if self._announce is not None:
+            self._announce()
 
     def turned(self) -> None:
         """Note that the event loop turns."""

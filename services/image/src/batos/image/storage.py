@@ -7,7 +7,7 @@ from typing import Any
 
 from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZODB.FileStorage import FileStorage
-from ZODB.FileStorage.FileStorage import CorruptedError, FileStorageFormatError
+from ZODB.FileStorage.FileStorage import CorruptedError, FileStorageFormatError, packed_version
 from ZODB.fsIndex import fsIndex
 
 from batos.image.errors import StorageUnusable
@@ -31,6 +31,7 @@ def open_storage(folder: Path) -> FileStorage:
     try:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         folder.chmod(FOLDER_MODE)
+        _check_kind(path)
         _check_length(path)
         return FileStorage(str(path), blob_dir=str(folder / BLOB_FOLDER))
     except LockError as error:
@@ -55,6 +56,20 @@ def open_storage(folder: Path) -> FileStorage:
         raise StorageUnusable(
             "image_unreadable", str(path), f"{path} cannot be opened: {error.strerror or error}", "see to that first"
         ) from error
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what does not begin as a file storage does."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise StorageUnusable("image_unreadable", str(path), f"{path} is no file", "move it away")
+    with path.open("rb") as file:
+        magic = file.read(len(packed_version))
+    if not packed_version.startswith(magic):
+        raise StorageUnusable(
+            "image_foreign", str(path), f"{path} is no image: it begins with {magic!r}", f"move it away and {RESTORE}"
+        )
 
 
 def _check_length(path: Path) -> None:
