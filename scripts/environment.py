@@ -187,6 +187,7 @@ class Maker:
         if self.python.exists():
             return
         progress = PipProgress(phase="making the environment's folder")
+        self.display.show(progress.text(), step=True)
         status, lines = self._run([sys.executable, "-m", "venv", str(self.folder)], progress)
         if status:
             text = "\n".join(lines)

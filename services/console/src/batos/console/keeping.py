@@ -25,6 +25,10 @@ POLL_S = 0.1
 ROSTER_S = 2.0
 KILL_S = 5.0
 """How long processes that were killed may take to be gone."""
+LOOPING = "ends again and again"
+"""What the keeper says, after its name, of a vessel that fails at every start."""
+LOOPING_S = 10.0
+"""How long that may go on before it is believed."""
 LAST_LINES = 15
 _TAIL_BYTES = 16_384
 _FILE_MODE = 0o600
@@ -106,6 +110,7 @@ async def _every_place(
 ) -> None:
     """Return once every place is ready; keep in `awaited` the names of those that are not."""
     names = [place.name for place in places]
+    looping_since: dict[str, float] = {}
     while True:
         _check(process, home)
         try:
@@ -116,15 +121,20 @@ async def _every_place(
         waiting = unready(names, cards)
         if not waiting:
             return
-        awaited[:] = list(waiting)
-        said = _keeper_says(cards, keeper_pid(home))
-        ready = len(names) - len(waiting)
-        words = said or ", ".join(f"{name} ({why})" for name, why in waiting.items())
-        moving.show(f"{ready} of {len(names)} vessels ready, {words if said else 'waiting for ' + words}")
+        said = keeper_says(cards, keeper_pid(home))
+        waiting.update({name: LOOPING for name in waiting if f"{name} {LOOPING}" in said})
+        awaited[:] = sorted(waiting, key=lambda name: waiting[name] != LOOPING)
+        looping_since = {
+            name: looping_since.get(name, moving.elapsed_s) for name, why in waiting.items() if why == LOOPING
+        }
+        if any(moving.elapsed_s - since > LOOPING_S for since in looping_since.values()):
+            _fail(home, awaited[0], "vessel_fails", f"{', '.join(looping_since)}: fails at every start")
+        words = ", ".join(f"{name} ({why})" for name, why in waiting.items())
+        moving.show(f"{len(names) - len(waiting)} of {len(names)} vessels ready, waiting for {words}")
         await asyncio.sleep(POLL_S)
 
 
-def _keeper_says(cards: Iterable[VesselCard], pid: int | None) -> str:
+def keeper_says(cards: Iterable[VesselCard], pid: int | None) -> str:
     """Return what the keeper itself waits for; it knows of processes that never reached the bus."""
     return "; ".join(card.reason for card in cards if card.kind == "keeper" and card.pid == pid and not card.ready)
 

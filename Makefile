@@ -1,0 +1,43 @@
+# Every target makes the environment that it needs; an environment that stands is known again in a moment.
+
+PYTHON ?= python3
+ENVIRONMENT = $(PYTHON) scripts/environment.py
+BIN = .venv/bin
+
+.DEFAULT_GOAL = help
+.PHONY: help install run test test-vllm lint format clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Make the core environment (.venv) and the embedded engine (.venv-inference)
+	@$(ENVIRONMENT) core inference
+
+run: install ## Start the fleet, ask a first mission, open the console
+	@$(BIN)/batos run
+
+test: ## Run unit, integration and end-to-end tests, with the real embedded model
+	@$(ENVIRONMENT) dev inference forge
+	$(BIN)/pytest libs services scripts
+	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/end_to_end
+
+test-vllm: ## Run the engine suite over vLLM's CPU build (3.5 GB in .venv-vllm)
+	@$(ENVIRONMENT) dev inference vllm
+	$(BIN)/pytest tests/vllm
+
+lint: ## Check style, types and layers
+	@$(ENVIRONMENT) dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy libs/*/src services/*/src scripts/*.py
+	$(BIN)/lint-imports
+
+format: ## Bring the code into its form
+	@$(ENVIRONMENT) dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove environments and caches; the mind (var/) stays
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find libs services scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
