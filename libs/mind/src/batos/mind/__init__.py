@@ -7,8 +7,8 @@ the image: it may cross threads and outlive the transaction.
 from batos.mind import adapters, archive, datasets, log_memory, orders
 from batos.mind.collections import create_collections
 from batos.mind.errors import Corrupt, MindError, NotAllowed, NotFound, PositionMoved
-from batos.mind.lobby import LOBBY_SLOTS, PERSONAS, Root, lobby, persona, persona_slot, touch_organization
-from batos.mind.plain import plain
+from batos.mind.lobby import LOBBY_SLOTS, PERSONAS, lobby, persona, persona_slot, touch_organization
+from batos.uvm import Root
 
 __all__ = [
     "LOBBY_SLOTS",
@@ -28,6 +28,5 @@ __all__ = [
     "orders",
     "persona",
     "persona_slot",
-    "plain",
     "touch_organization",
 ]

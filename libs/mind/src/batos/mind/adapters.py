@@ -11,15 +11,14 @@ import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from batos.mind.collections import ADAPTER_ACTS, collection, existing, existing_repository, repository
 from batos.mind.errors import Corrupt, MindError, NotAllowed, NotFound
-from batos.mind.lobby import PERSONAS, Root, persona, persona_slot, touch_organization
-from batos.mind.plain import plain
-from batos.uvm import UvmObject, read_blob, store_blob
+from batos.mind.lobby import PERSONAS, persona, persona_slot, touch_organization
+from batos.uvm import Root, UvmObject, plain, read_blob, store_blob
 
 State = Literal["candidate", "bound", "retired"]
 
@@ -164,7 +163,7 @@ def content(root: Root, name: str) -> bytes:
         Corrupt: the stored bytes are not those that were named.
     """
     record = _record(root, name)
-    data = cast(bytes, read_blob(record.content))
+    data = read_blob(record.content)
     digest = hashlib.sha256(data).hexdigest()
     if digest != record.sha256:
         raise Corrupt(

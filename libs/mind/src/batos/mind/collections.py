@@ -6,8 +6,8 @@ from typing import Any
 
 from BTrees.OOBTree import OOBTree, OOTreeSet
 
-from batos.mind.lobby import LORA_REPOSITORY, ORGANIZATION, PLLM, Root, lobby
-from batos.uvm import UvmObject
+from batos.mind.lobby import LORA_REPOSITORY, ORGANIZATION, PLLM, lobby
+from batos.uvm import Root, UvmObject
 
 DATASETS = "datasets"
 """Data set id to its record."""

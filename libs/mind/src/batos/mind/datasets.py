@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
 from batos.mind.collections import DATASETS, collection, existing
 from batos.mind.errors import Corrupt, NotFound
-from batos.mind.lobby import Root
 from batos.protocol.messages import ChatMessage
-from batos.uvm import UvmObject, read_blob, store_blob
+from batos.uvm import Root, UvmObject, read_blob, store_blob
 
 Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "held_out")
@@ -202,7 +201,7 @@ def _record(root: Root, dataset_id: str) -> Any:
 
 
 def _verified(dataset_id: str, part: str, blob: Any, sha256: str) -> bytes:
-    data = cast(bytes, read_blob(blob))
+    data = read_blob(blob)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise Corrupt("dataset_corrupt", f"the {part} of data set {dataset_id} is not what was stored")
     return data

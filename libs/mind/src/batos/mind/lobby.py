@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import Any, cast
+from typing import cast
 
 from batos.mind.errors import NotFound
-from batos.uvm import UvmObject
-
-Root = MutableMapping[str, Any]
-"""The image's root mapping, within the caller's transaction."""
+from batos.uvm import IdentityGuardian, Root, UvmObject
 
 LOBBY = "lobby"
 ORGANIZATION = "organization"
@@ -73,10 +69,17 @@ def persona(root: Root, name: str) -> UvmObject:
 
 
 def touch_organization(root: Root, author: str) -> None:
-    """Write the `organization` record, so that of two concurrent changes of the organization only one commits."""
+    """Note that the organization was changed, and make sure that it is still whole. Call it last in such a transaction.
+
+    The `organization` record is written by every such transaction, so that of two concurrent ones only one commits.
+
+    Raises:
+        CovenantBroken: (of batos.uvm) the identity covenant does not hold any more.
+    """
     record = root.get(ORGANIZATION)
     if record is None:
         root[ORGANIZATION] = UvmObject(changes=1, author=author)
-        return
-    record.changes = record.changes + 1
-    record.author = author
+    else:
+        record.changes = record.changes + 1
+        record.author = author
+    IdentityGuardian.check(root)

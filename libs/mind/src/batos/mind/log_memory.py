@@ -24,9 +24,8 @@ from batos.mind.collections import (
     existing,
 )
 from batos.mind.errors import PositionMoved
-from batos.mind.lobby import Root
 from batos.protocol.log import EventType, LogRecord
-from batos.uvm import UvmObject
+from batos.uvm import Root, UvmObject
 
 COMPLETE = "COMPLETE"
 
@@ -95,7 +94,7 @@ def ingest(
     positions = collection(root, LOG_POSITIONS)
     found = position(root, kernel)
     if found != read_from:
-        raise PositionMoved(kernel, tuple(read_from), tuple(found))
+        raise PositionMoved(kernel, (read_from.segment, read_from.offset), (found.segment, found.offset))
     taken = known = missing = 0
     for incarnation, group in itertools.groupby(records, key=lambda record: record.incarnation):
         every = list(group)

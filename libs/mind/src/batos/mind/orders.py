@@ -11,10 +11,8 @@ import msgspec
 from batos.mind import datasets
 from batos.mind.collections import ORDERS, collection, existing
 from batos.mind.errors import NotAllowed, NotFound
-from batos.mind.lobby import Root
-from batos.mind.plain import plain
 from batos.protocol.messages import OrderStatus
-from batos.uvm import UvmObject
+from batos.uvm import Root, UvmObject, plain
 
 State = Literal["ORDERED", "TRAINING", "PASSED", "REFUSED", "FAILED", "LOADED", "BOUND"]
 

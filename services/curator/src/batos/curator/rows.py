@@ -73,14 +73,13 @@ def chat(prompt: str) -> tuple[ChatMessage, ...]:
 
 
 def refused_answers(records: Iterable[LogRecord]) -> set[tuple[str, int]]:
-    """Return (incarnation, seq) of every answer that a VALIDATION_FAILURE of the same state followed directly."""
+    """Return (incarnation, seq) of every answer that a VALIDATION_FAILURE names by the hash of its prompt."""
     refused = set()
-    last: dict[str, LogRecord] = {}
+    latest: dict[str, LogRecord] = {}
     for record in records:
         if record.event_type == EventType.LLM_RESPONSE:
-            last[record.current_state] = record
-        elif record.event_type == EventType.VALIDATION_FAILURE:
-            answer = last.pop(record.current_state, None)
-            if answer is not None:
-                refused.add((answer.incarnation, answer.seq))
+            latest[record.prompt_hash] = record
+        elif record.event_type == EventType.VALIDATION_FAILURE and record.prompt_hash in latest:
+            answer = latest[record.prompt_hash]
+            refused.add((answer.incarnation, answer.seq))
     return refused

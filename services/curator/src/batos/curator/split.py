@@ -1,7 +1,7 @@
 """Two sides of a data set, so that nothing held out has a near-duplicate that was trained on.
 
 Rows that are alike, or that come from one cycle, form a cluster; a cluster stands on one side as a whole. Alike means
-that the words of the prompts or of the answers overlap: measured on shingles (runs of words), without those that most
+that the words of the questions or of the answers overlap: measured on shingles (runs of words), without those that most
 rows share, because a persona's prompts are made from the same templates.
 """
 
@@ -25,6 +25,9 @@ TEMPLATE_MIN_ROWS = 5
 """A shingle in so few rows is never taken for a template."""
 ALIKE = 0.5
 """Jaccard index of two rows' shingles from which on they are near-duplicates."""
+
+QUESTION, ANSWER = -2, -1
+"""The turns of a row that are compared: earlier ones are a template's."""
 
 _WORD = re.compile(r"\w+")
 
@@ -75,9 +78,8 @@ def clusters(rows: Sequence[Row]) -> list[list[int]]:
 
     first_of_cycle: dict[str, int] = {}
     join((first_of_cycle.setdefault(row.cycle_id, index), index) for index, row in enumerate(rows))
-    for roles in (("user",), ("assistant",)):
-        texts = [" \n ".join(message.content for message in row.messages if message.role in roles) for row in rows]
-        join(_alike(texts))
+    for turn in (QUESTION, ANSWER):
+        join(_alike([row.messages[turn].content for row in rows]))
     found: dict[int, list[int]] = defaultdict(list)
     for index in range(len(rows)):
         found[find(index)].append(index)
