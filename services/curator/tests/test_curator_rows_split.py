@@ -16,6 +16,25 @@ from batos.mind.datasets import Row
 from batos.mind.log_memory import Position
 from batos.protocol import ChatMessage, EventType, LogChunk, LogRecord, encode_record
 
+WORDS = [
+    "tar",
+    "mast",
+    "rope",
+    "keel",
+    "sail",
+    "oar",
+    "deck",
+    "helm",
+    "hull",
+    "anchor",
+    "tide",
+    "gull",
+    "wind",
+    "salt",
+    "lamp",
+    "net",
+]
+
 
 def record(seq: int, event: EventType, **fields: object) -> LogRecord:
     return LogRecord(
@@ -150,30 +169,17 @@ def test_nearly_the_same_words_belong_together() -> None:
     assert len(clusters(apart)) == len(apart)
 
 
+def test_a_question_asked_again_and_again_is_one_cluster() -> None:
+    """What most rows have in common is no template where nothing else is in them."""
+    question = "why do wooden ships need tar between all of their planks before they go to sea at last {}"
+    rows = [row(number, question.format(word), f"{word} " * 3) for number, word in enumerate(WORDS)]
+    assert len(clusters(rows)) == 1
+
+
 def test_too_few_clusters_cannot_be_divided() -> None:
     """Where all rows are of one cycle, or one side would be too small, there is no division."""
     rows = [row(number, f"question {number}", f"answer {number}", "c") for number in range(10)]
     assert split(rows, held_out_share=0.2, min_held_out=2) is None
-
-
-WORDS = [
-    "tar",
-    "mast",
-    "rope",
-    "keel",
-    "sail",
-    "oar",
-    "deck",
-    "helm",
-    "hull",
-    "anchor",
-    "tide",
-    "gull",
-    "wind",
-    "salt",
-    "lamp",
-    "net",
-]
 
 
 def corpus(seed: int, count: int) -> list[Row]:

@@ -26,6 +26,11 @@ TEMPLATE_MIN_ROWS = 5
 ALIKE = 0.5
 """Jaccard index of two rows' shingles from which on they are near-duplicates."""
 
+OWN_SHARE = 0.35
+"""Texts with a smaller share of shingles of their own say much the same as most: they are compared as a whole."""
+TEMPLATE_ALIKE = 0.8
+"""Jaccard index of two whole texts from which on those are near-duplicates."""
+
 QUESTION, ANSWER = -2, -1
 """The turns of a row that are compared: earlier ones are a template's."""
 
@@ -137,14 +142,22 @@ def _alike(texts: Sequence[str]) -> list[tuple[int, int]]:
         pairs.append((same.setdefault(frozenset(found), index), index))
     frequency = Counter(shingle for found in every for shingle in found)
     common = max(TEMPLATE_MIN_ROWS, TEMPLATE_SHARE * len(texts))
-    kept = [{shingle for shingle in found if frequency[shingle] <= common} for found in every]
+    own = [{shingle for shingle in found if frequency[shingle] <= common} for found in every]
+    pairs += _overlapping(own, ALIKE)
+    template = [found if len(own[index]) < OWN_SHARE * len(found) else set() for index, found in enumerate(every)]
+    return pairs + _overlapping(template, TEMPLATE_ALIKE)
+
+
+def _overlapping(sets: Sequence[set[tuple[str, ...]]], least: float) -> list[tuple[int, int]]:
+    """Return the pairs of sets whose Jaccard index is at least so high."""
+    pairs = []
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for index, found in enumerate(kept):
+    for index, found in enumerate(sets):
         shared: Counter[int] = Counter()
         for shingle in found:
             shared.update(holders[shingle])
             holders[shingle].append(index)
         for other, overlap in shared.items():
-            if overlap >= ALIKE * (len(found) + len(kept[other]) - overlap):
+            if overlap >= least * (len(found) + len(sets[other]) - overlap):
                 pairs.append((other, index))
     return pairs
