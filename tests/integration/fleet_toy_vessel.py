@@ -29,7 +29,7 @@ class ToyVessel(Vessel):
 
     async def _answer(self, message: PersonaGet, context: RequestContext) -> PersonaView:
         del context
-        while (self.settings.home / "toy-slow").exists():
+        while (self.settings.home / "toy-slow").exists():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.02)
         return PersonaView(name=message.persona, dna={}, codex={}, pillars={}, ancestor=self.incarnation)
 

@@ -74,10 +74,12 @@ def test_a_successor_takes_the_place() -> None:
 
 
 def test_a_successor_takes_over_from_the_dead() -> None:
-    """Also when the first process crashes meanwhile."""
+    """Also when the first process crashes meanwhile; who asked for the successor then finds it, and gets no third."""
     kernel = place()
     kernel.successor_started(200, 5.0)
     assert kernel.exited(100, -9, 6.0) == Succeeded()
+    assert kernel.check_successor(beside=100) == 200
+    assert kernel.check_successor(beside=200) is None
 
 
 def test_a_successor_that_ends() -> None:

@@ -67,7 +67,8 @@ class PlayedFleet:
                 if len([other for other in self.cards if other.name == one.name]) == 1:
                     self._come(one.name)
 
-    async def spawn_successor(self, name: str) -> bool:
+    async def spawn_successor(self, name: str, beside: VesselCard) -> bool:
+        assert beside.name == name
         if name in self.singles:
             return False
         if self.successor_fails:

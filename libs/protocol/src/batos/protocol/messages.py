@@ -143,9 +143,14 @@ class Rolled(Message, frozen=True, kw_only=True):
 
 
 class SpawnSuccessor(Message, frozen=True, kw_only=True):
-    """To the keeper: start a second process for this vessel's place; the first one will be drained once it is ready."""
+    """To the keeper: start a second process for this vessel's place; the first one will be drained once it is ready.
+
+    Asked again while the successor runs (or has taken the place) it starts nothing and tells how the successor is.
+    """
 
     name: str
+    beside: int = 0
+    """Process id of the plank that is to be followed; 0 means whichever fills the place."""
 
 
 class SuccessorSpawned(Message, frozen=True, kw_only=True):

@@ -63,10 +63,12 @@ class BusFleet:
         except RemoteError as error:
             raise RollError(error.code, incarnation, error.message, error.hint) from error
 
-    async def spawn_successor(self, name: str) -> bool:
+    async def spawn_successor(self, name: str, beside: VesselCard) -> bool:
         """Ask the keeper for a successor."""
         try:
-            await self._peer.request("keeper", SpawnSuccessor(name=name), SuccessorSpawned, timeout_s=SPAWN_TIMEOUT_S)
+            await self._peer.request(
+                "keeper", SpawnSuccessor(name=name, beside=beside.pid), SuccessorSpawned, timeout_s=SPAWN_TIMEOUT_S
+            )
         except RemoteError as error:
             if error.code in ALONE:
                 return False

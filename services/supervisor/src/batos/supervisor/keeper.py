@@ -142,7 +142,7 @@ class KeeperVessel(Vessel[KeeperSettings]):
                     if fallen:
                         raise StartFailed("foundation_fell", "; ".join(fallen))
                     await self._pause()
-                    awaited = self._keeping.unready(await self._roster(), names)
+                    awaited = self._keeping.unready(await self._roster_unless_one_fell(), names)
                     self.set_ready(False, "waiting for " + ", ".join(awaited))
         except TimeoutError:
             raise StartFailed(
@@ -158,6 +158,18 @@ class KeeperVessel(Vessel[KeeperSettings]):
         except TimeoutError:
             return
         self._keeping.fell.clear()
+
+    async def _roster_unless_one_fell(self) -> tuple[VesselCard, ...]:
+        """Return who is there, or nobody as soon as a process ends by itself."""
+        roster = asyncio.create_task(self._roster())
+        fell = asyncio.create_task(self._keeping.fell.wait())
+        try:
+            await asyncio.wait({roster, fell}, return_when=asyncio.FIRST_COMPLETED)
+            return roster.result() if roster.done() else ()
+        finally:
+            roster.cancel()
+            fell.cancel()
+            await asyncio.gather(roster, fell, return_exceptions=True)
 
     async def _roster(self) -> tuple[VesselCard, ...]:
         """Return who the bus says is there; nobody while it is away."""
@@ -185,7 +197,7 @@ class KeeperVessel(Vessel[KeeperSettings]):
         """Start a successor, or say that it runs or how it ended: asking again is how its fate is learnt."""
         del context
         try:
-            pid = await self._keeping.spawn_successor(message.name)
+            pid = await self._keeping.spawn_successor(message.name, message.beside)
         except PlaceError as error:
             raise _refusal(error) from error
         return SuccessorSpawned(name=message.name, pid=pid)

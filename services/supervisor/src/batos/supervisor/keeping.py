@@ -88,15 +88,19 @@ class Keeping:
         """Return how those of these places failed that did."""
         return [f"{name} {self.places[name].last_end}" for name in names if self.places[name].last_end]
 
-    async def spawn_successor(self, name: str) -> int:
+    async def spawn_successor(self, name: str, beside: int = 0) -> int:
         """Start a second process for a place, or find the one that was started; return its process id.
+
+        Args:
+            name: of the place.
+            beside: process id of the one that is to be followed; 0 means whichever fills the place.
 
         Raises:
             PlaceError: there may be none, or it has failed.
         """
         place = self._place(name)
         async with self._succession:
-            running = place.check_successor()
+            running = place.check_successor(beside)
             if running is not None:
                 place.successor_since = self._clock()
                 return running

@@ -116,8 +116,11 @@ class Place:
         self.current = pid
         self._started_at[pid] = now
 
-    def check_successor(self) -> int | None:
-        """Return the process id of the successor that runs; None where one may be started.
+    def check_successor(self, beside: int = 0) -> int | None:
+        """Return the process id of the successor that runs or has taken the place; None where one may be started.
+
+        Args:
+            beside: process id of the one that is to be followed; 0 means whichever fills the place.
 
         Raises:
             PlaceError: none may: the place is for one only, is empty, is given up, or the successor has failed.
@@ -133,6 +136,8 @@ class Place:
             raise PlaceError("fleet_stopping", name, f"the fleet is being stopped: nobody follows {name}")
         if self.successor is None and self.current is None:
             raise PlaceError("place_empty", name, f"{name} is not running at the moment: {self.last_end}", "try again")
+        if beside and self.successor is None and self.current not in {None, beside}:
+            return self.current
         return self.successor
 
     def successor_started(self, pid: int, now: float) -> None:

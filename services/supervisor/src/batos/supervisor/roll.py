@@ -38,8 +38,12 @@ class RollFleet(Protocol):
     async def drain(self, incarnation: str, timeout_s: float) -> None:
         """Ask an incarnation to drain. Returns even where the answer was lost: the roster tells."""
 
-    async def spawn_successor(self, name: str) -> bool:
+    async def spawn_successor(self, name: str, beside: VesselCard) -> bool:
         """Start a second process for a place, or find it running; False where nobody may run beside the first.
+
+        Args:
+            name: of the place.
+            beside: the plank that is to be followed.
 
         Raises:
             RollError: there can be none now, or it has ended.
@@ -94,6 +98,7 @@ class RollOut:
         self._clock = clock
         self._pause = pause
         self._ends_at = clock() + limits.whole_s
+        self._present: set[str] = set()
 
     async def run(self, target: str) -> tuple[Plank, ...]:
         """Replace every plank of a kind, or the one vessel of that name.
@@ -119,7 +124,7 @@ class RollOut:
         if has_keeper:
             await self._fleet.abandon_successor(name)
         old = await self._until(name, f"{name} to be on the bus once", lambda cards: _only(cards, name))
-        if has_keeper and await self._fleet.spawn_successor(name):
+        if has_keeper and await self._fleet.spawn_successor(name, old):
             report("successor", 0.1, f"{name}: its successor is starting")
             new = await self._successor(name, old)
             report("draining", 0.6, f"{name}: its successor is ready, it finishes its work")
@@ -153,7 +158,7 @@ class RollOut:
 
         async def still_runs(cards: Sequence[VesselCard]) -> None:
             del cards
-            await self._fleet.spawn_successor(name)
+            await self._fleet.spawn_successor(name, old)
 
         try:
             return await self._until(
@@ -163,11 +168,11 @@ class RollOut:
                 still_runs,
             )
         except RollError as error:
-            kept = "the old plank keeps its place"
+            kept = "the old plank keeps its place" if old.incarnation in self._present else "the old plank is gone, too"
             try:
                 await self._fleet.abandon_successor(name)
             except RollError as second:
-                kept = f"{kept}, but: {second.message}"
+                kept = f"{kept}; {second.message}"
             raise RollError(error.code, name, f"{error.message}; {kept}", error.hint) from error
 
     def _remind(self, old: VesselCard) -> Nudge:
@@ -191,6 +196,7 @@ class RollOut:
         while True:
             try:
                 cards = await self._fleet.roster()
+                self._present = {card.incarnation for card in cards}
                 found = look(cards)
                 if found is not None:
                     return found
