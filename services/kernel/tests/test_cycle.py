@@ -10,6 +10,7 @@ import pytest
 from batos import mind as image_mind
 from batos.kernel import missions
 from batos.protocol import ChatMessage, EventType, FacetAnswered, FacetAsked, StateEntered
+from batos.uvm import plain
 
 
 def test_happy_path_in_order(mind: Any) -> None:
@@ -149,7 +150,7 @@ def test_bound_adapter_is_asked(mind: Any) -> None:
 
     def bind(root: Any) -> None:
         robin = image_mind.persona(root, "ROBIN")
-        robin.dna = {**image_mind.plain(robin.dna), "version": 2, "adapters": {mind.engine.model_hash: "robin-1"}}
+        robin.dna = {**plain(robin.dna), "version": 2, "adapters": {mind.engine.model_hash: "robin-1"}}
 
     mind.image.run(bind)
     outcome = mind.think()

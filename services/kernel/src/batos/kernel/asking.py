@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import msgspec
 import stamina
@@ -29,8 +30,10 @@ from batos.protocol import (
     Usage,
 )
 
+T = TypeVar("T")
+
 ENGINE_ATTEMPTS = 4
-"""How often a batch of prompts is asked at most, all within one timeout."""
+"""How often the engine is asked for the same at most, all within one timeout."""
 LEAST_TIMEOUT_S = 1.0
 """Less time than this is not worth another attempt."""
 
@@ -78,7 +81,7 @@ class Asking:
     def model(self) -> EngineDescription:
         """The engine's model, the same for the whole cycle."""
         if self._model is None:
-            self._model = self._engine.describe()
+            self._model = self._patiently("EngineDescribe", lambda _: self._engine.describe())
         return self._model
 
     @property
@@ -114,7 +117,8 @@ class Asking:
             self.personas.append(persona)
 
     def _questions(self, prompts: Sequence[tuple[Prompt, Voice]]) -> list[_Question]:
-        fitted = Governor(self._engine, self.model.context_tokens).fit([prompt for prompt, _ in prompts])
+        governor = Governor(self._engine, self.model.context_tokens)
+        fitted = self._patiently("Tokenize", lambda _: governor.fit([prompt for prompt, _ in prompts]))
         questions = []
         for (prompt, voice), fit in zip(prompts, fitted, strict=True):
             self.heard(prompt.persona)
@@ -154,6 +158,10 @@ class Asking:
         return questions
 
     def _infer(self, requests: Sequence[Infer]) -> list[Inferred]:
+        return self._patiently("Infer", lambda left_s: self._engine.infer_all(requests, left_s))
+
+    def _patiently(self, request: str, call: Callable[[float], T]) -> T:
+        """Call the engine, again after a passing failure while there is time; the call is told how much is left."""
         deadline = time.monotonic() + self._timeout_s
         for attempt in stamina.retry_context(
             on=lambda wrong: isinstance(wrong, Transient) and deadline - time.monotonic() > LEAST_TIMEOUT_S,
@@ -161,8 +169,8 @@ class Asking:
             timeout=self._timeout_s,
         ):
             with attempt:
-                return self._engine.infer_all(requests, max(LEAST_TIMEOUT_S, deadline - time.monotonic()))
-        raise RequestTimeout("inference", "Infer", self._timeout_s)
+                return call(max(LEAST_TIMEOUT_S, deadline - time.monotonic()))
+        raise RequestTimeout("inference", request, self._timeout_s)
 
     def _tell_prompt(self, question: _Question) -> None:
         prompt, request = question.prompt, question.request

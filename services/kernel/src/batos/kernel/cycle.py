@@ -11,7 +11,6 @@ import msgspec
 import stamina
 from ZODB.POSException import ConflictError
 
-from batos import mind
 from batos.kernel import missions
 from batos.kernel.asking import Asking
 from batos.kernel.chronicle import ORCHESTRATOR, Chronicle
@@ -20,7 +19,7 @@ from batos.kernel.genesis.states import FAILED, LAST
 from batos.kernel.host import Host
 from batos.kernel.ticket import CycleOutcome, Engine, EventSink, LogSink, Ticket
 from batos.protocol import EventType
-from batos.uvm import CommitFateUnknown, Image, Root, Session, SessionMisuse, Transient, UvmObject
+from batos.uvm import CommitFateUnknown, Image, Root, Session, SessionMisuse, Transient, UvmObject, plain
 
 PROMPT_TIMEOUT_S = 240.0
 """How long the answers to one batch of prompts are waited for, in seconds."""
@@ -224,7 +223,7 @@ class _Thought:
             return {"failed_in": failed_in}
         try:
             self.cycle.synthesis_state = self._host.state(FAILED)
-            told = mind.plain(self.cycle._process_synthesis_(self._host)) or {}
+            told = plain(self.cycle._process_synthesis_(self._host)) or {}
             msgspec.json.encode(told)
         except _AGAIN:
             raise

@@ -19,7 +19,7 @@ from batos.kernel.prompt import Answer, PartKind, Prompt, Role, Turn, turn
 from batos.kernel.ticket import Ticket
 from batos.mind.lobby import ALFRED
 from batos.protocol import EventType
-from batos.uvm import CovenantBroken, DataGuardian, UvmObject
+from batos.uvm import CovenantBroken, DataGuardian, UvmObject, plain
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ class Host:
         covenants = self.persona(COVENANT_KEEPER).codex["covenants"]
         if name not in covenants:
             self.fail("covenant_unknown", f"the codex holds no covenant named {name!r}")
-        schema: dict[str, Any] = mind.plain(covenants[name])
+        schema: dict[str, Any] = plain(covenants[name])
         return schema
 
     def broken(self, covenant: str, data: Any) -> list[str]:
@@ -174,9 +174,7 @@ class Host:
         """Append a record to the metacognition log."""
         if persona:
             self._asking.heard(persona)
-        self._chronicle.record(
-            EventType(event_type), persona=persona, prompt_hash=prompt_hash, detail=mind.plain(detail)
-        )
+        self._chronicle.record(EventType(event_type), persona=persona, prompt_hash=prompt_hash, detail=plain(detail))
 
     def propose(self, text: str, answer: Answer) -> None:
         """Hand over a draft: a text, and the answer that it was made of."""
