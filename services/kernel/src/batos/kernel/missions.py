@@ -198,6 +198,15 @@ def fail(root: Root, held: Ticket, outcome: CycleOutcome) -> None:
     _end(fence(root, held), FAILED, outcome)
 
 
+def give_up(root: Root, mission: OpenMission, error: str) -> Any:
+    """Record that a mission is not started again; return its record, None where it has moved on meanwhile."""
+    found = find(root, mission.mission_id)
+    if found is None or found.state != RUNNING or found.epoch != mission.epoch or _owner(found) != mission.owner:
+        return None
+    _end(found, FAILED, CycleOutcome(outcome="FAILED", error=error))
+    return found
+
+
 def release(root: Root, held: Ticket) -> None:
     """Give a mission back, so that any kernel may start it again.
 

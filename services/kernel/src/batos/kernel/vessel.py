@@ -1,0 +1,313 @@
+"""The kernel as a vessel: it awakens, thinks, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import ClassVar
+
+from ZODB.POSException import ConflictError
+
+from batos.kernel.answering import Answering
+from batos.kernel.awakening import awaken, probe
+from batos.kernel.engine import BusEngine
+from batos.kernel.errors import KernelError
+from batos.kernel.events import BusEvents
+from batos.kernel.intake import Intake
+from batos.kernel.learning import Learning
+from batos.kernel.metacognition import Metacognition
+from batos.kernel.metrics import KernelMetrics
+from batos.kernel.missions import Owner
+from batos.kernel.redaction import Redactor, redaction_key
+from batos.kernel.running import Places, Runner
+from batos.kernel.scheduler import Scheduler
+from batos.kernel.segments import SegmentFolder
+from batos.kernel.settings import KernelSettings
+from batos.kernel.watching import MissionWatch
+from batos.protocol import (
+    AdapterPromote,
+    AdapterRollback,
+    EventType,
+    MissionStatus,
+    OrderCreate,
+    OrderGet,
+    ProtocolError,
+)
+from batos.uvm import BadImageUri, BatOSUVM, CovenantBroken, Image, UvmError
+from batos.vessel import StartFailed, Vessel, VesselError
+
+SERVICE = "kernel"
+LOG_FOLDER = "log"
+REDACTION_KEY = Path("keys") / "redaction.key"
+
+_log = logging.getLogger("batos.kernel")
+
+
+class KernelVessel(Vessel[KernelSettings]):
+    """Takes missions, runs cycles, answers about the image."""
+
+    kind: ClassVar[str] = "kernel"
+    distribution: ClassVar[str] = "batos-kernel"
+
+    def __init__(self, settings: KernelSettings) -> None:
+        super().__init__(settings)
+        self.metrics = KernelMetrics(self.registry)
+        self.owner = Owner(self.name, self.incarnation)
+        self._places = Places(settings.kernel_slots)
+        self._idle = asyncio.Event()
+        self._awakening: asyncio.Task[None] | None = None
+        self._scheduling: asyncio.Task[None] | None = None
+        self._uvm: BatOSUVM | None = None
+        self._log: Metacognition | None = None
+        self._intake: Intake | None = None
+        self._watch: MissionWatch | None = None
+        self._runner: Runner | None = None
+        self._scheduler: Scheduler | None = None
+        self._log_fault = ""
+        self._awake = False
+
+    @property
+    def log_folder(self) -> Path:
+        """Where this kernel's segments of the metacognition log are."""
+        return self.settings.home / LOG_FOLDER / self.name
+
+    async def start(self) -> None:
+        """Open the log and begin to awaken; readiness comes when that is done."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._log = await asyncio.to_thread(self._open_log, loop)
+        except OSError as error:
+            raise StartFailed(
+                "log_unusable",
+                f"the metacognition log in {self.log_folder} cannot be opened: {error}",
+                "make that folder writable for this user",
+            ) from error
+        self.metrics.log_torn.inc(self._log.torn)
+        self._log.record(EventType.VESSEL, detail={"what": "started", "version": self.version, "torn": self._log.torn})
+        self._awakening = asyncio.create_task(self._awaken(self._log), name="awakening")
+        self._awakening.add_done_callback(self._ended_task)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, send away who waits, finish the cycles that run."""
+        del timeout_s
+        self._places.set_open(False)
+        await self._end_tasks()
+        if self._log is not None:
+            self._log.record(EventType.VESSEL, detail={"what": "draining", "running": self._places.taken})
+        if self._watch is not None:
+            self._watch.leave()
+        while self._places.taken:
+            self._idle.clear()
+            await self._idle.wait()
+        await super().drain(0.0)
+
+    async def stop(self) -> None:
+        """Give back what still runs, and let go of everything."""
+        self._places.set_open(False)
+        await self._end_tasks()
+        if self._watch is not None:
+            self._watch.leave()
+        if self._runner is not None:
+            await asyncio.to_thread(self._release, self._runner)
+            await asyncio.to_thread(self._runner.close)
+        if self._intake is not None:
+            await asyncio.to_thread(self._intake.close)
+        if self._watch is not None:
+            await asyncio.to_thread(self._watch.close)
+        if self._log is not None:
+            self._log.record(EventType.VESSEL, detail={"what": "stopped"})
+            await self._log.close()
+        if self._uvm is not None:
+            await asyncio.to_thread(self._uvm.close)
+
+    # ------------------------------------------------------------------------------------------ awakening
+
+    async def _awaken(self, log: Metacognition) -> None:
+        """Try until the image is open, its covenants hold and the engine answers; then serve."""
+        uvm = await self._opened()
+        self._uvm = uvm
+        await self._until(lambda: asyncio.to_thread(awaken, uvm.image, self.name), "the image")
+        self._serve(uvm.image, log)
+        await self._until(lambda: probe(self.peer, self.settings.kernel_probe_timeout_s), "the engine")
+        self._awake = True
+        self._show_readiness()
+        self._places.set_open(True)
+        log.record(EventType.VESSEL, snapshot_tid=await asyncio.to_thread(uvm.image.last_tid), detail={"what": "awake"})
+        if self._scheduler is not None:
+            self._scheduling = asyncio.create_task(self._scheduler.run(), name="scheduler")
+            self._scheduling.add_done_callback(self._ended_task)
+
+    async def _opened(self) -> BatOSUVM:
+        """Return the image's vessel side once the storage answers."""
+        found: list[BatOSUVM] = []
+
+        def open_it() -> None:
+            found.append(BatOSUVM(self.settings.image_uri))
+
+        await self._until(lambda: asyncio.to_thread(open_it), "the image")
+        return found[0]
+
+    async def _until(self, step: Callable[[], Awaitable[object]], what: str) -> None:
+        """Take a step of the awakening, again and again until it succeeds; meanwhile readiness says why not."""
+        self.set_ready(False, f"waiting for {what}")
+        while True:
+            try:
+                await step()
+            except BadImageUri as error:
+                raise StartFailed("image_address", str(error), "correct BATOS_IMAGE_URI") from error
+            except CovenantBroken as error:
+                reason = f"{error}"
+            except (UvmError, ProtocolError, ConflictError) as error:
+                reason = f"{what} does not answer: {error}"
+            else:
+                return
+            if self.reason != reason:
+                _log.warning("not ready: %s", reason)
+            self.set_ready(False, reason)
+            await asyncio.sleep(self.settings.kernel_probe_pause_s)
+
+    def _open_log(self, loop: asyncio.AbstractEventLoop) -> Metacognition:
+        def on_fault(fault: str) -> None:
+            loop.call_soon_threadsafe(self._log_faulty, fault)
+
+        return Metacognition(
+            self.log_folder,
+            kernel=self.name,
+            incarnation=self.incarnation,
+            redactor=Redactor(redaction_key(self.settings.home / REDACTION_KEY)),
+            segment_bytes=self.settings.kernel_log_segment_bytes,
+            on_record=lambda event_type: self.metrics.log_records.labels(event_type.value).inc(),
+            on_fault=on_fault,
+        )
+
+    def _serve(self, image: Image, log: Metacognition) -> None:
+        """Build what thinks and answers, and say so on the bus. The bus sends shared work only once this is ready."""
+        settings, loop = self.settings, asyncio.get_running_loop()
+        events = BusEvents(self.peer, loop)
+        watch = self._watch = MissionWatch(image, poll_s=settings.kernel_wait_poll_s, metrics=self.metrics)
+
+        def engine_for(mission_id: str) -> BusEngine:
+            return BusEngine(
+                self.peer, loop, mission_id, short_timeout_s=settings.kernel_engine_timeout_s, metrics=self.metrics
+            )
+
+        def tidy(mission_id: str) -> None:
+            if self._intake is not None:
+                self._intake.tidy(mission_id)
+
+        def freed() -> None:
+            loop.call_soon_threadsafe(self._idle.set)
+            if self._scheduler is not None:
+                self._scheduler.wake()
+
+        def told(status: MissionStatus) -> None:
+            watch.told(status)
+
+        runner = self._runner = Runner(
+            image=image,
+            places=self._places,
+            slots=settings.kernel_slots,
+            engine_for=engine_for,
+            log=log,
+            events=events,
+            metrics=self.metrics,
+            prompt_timeout_s=settings.kernel_infer_timeout_s,
+            on_end=told,
+            on_free=freed,
+            tidy=tidy,
+        )
+        scheduler = self._scheduler = Scheduler(
+            image=image,
+            owner=self.owner,
+            places=self._places,
+            runner=runner,
+            peer=self.peer,
+            log=log,
+            logs=settings.home / LOG_FOLDER,
+            events=events,
+            tidy=tidy,
+            on_end=told,
+            metrics=self.metrics,
+            poll_s=settings.kernel_poll_s,
+            roster_s=settings.kernel_roster_s,
+            adopt_after_s=settings.kernel_adopt_after_s,
+            most_adoptions=settings.kernel_max_adoptions,
+        )
+        intake = self._intake = Intake(
+            image=image,
+            owner=self.owner,
+            places=self._places,
+            begin=runner.begin,
+            on_waiting=scheduler.wake,
+            metrics=self.metrics,
+            batch=settings.kernel_batch,
+        )
+        answering = Answering(
+            image=image,
+            intake=intake,
+            watch=watch,
+            log=SegmentFolder(self.log_folder),
+            kernel=self.name,
+            text_bytes=settings.kernel_text_bytes,
+        )
+        learning = Learning(
+            peer=self.peer,
+            image=image,
+            kernel=self.name,
+            load_timeout_s=settings.kernel_load_timeout_s,
+            metrics=self.metrics,
+        )
+        self.peer.serve(
+            [SERVICE, f"{SERVICE}/{self.name}"],
+            {
+                **answering.handlers(),
+                OrderCreate: learning.create_order,
+                OrderGet: learning.get_order,
+                AdapterPromote: learning.promote,
+                AdapterRollback: learning.roll_back,
+            },
+            capacity=settings.kernel_requests,
+        )
+
+    # ------------------------------------------------------------------------------------------ readiness and the end
+
+    def _log_faulty(self, fault: str) -> None:
+        self._log_fault = fault
+        self.metrics.log_faulty.set(bool(fault))
+        if self._awake:
+            self._show_readiness()
+
+    def _show_readiness(self) -> None:
+        self.set_ready(not self._log_fault, self._log_fault)
+
+    def _release(self, runner: Runner) -> None:
+        at_work = runner.at_work()
+        if not at_work:
+            return
+        try:
+            released = runner.give_back(at_work, "drain_expired")
+            _log.warning("gave back %d of %d missions that still ran", released, len(at_work))
+        except (UvmError, ConflictError) as error:
+            _log.error("missions could not be given back, others will adopt them: %s", error)
+
+    async def _end_tasks(self) -> None:
+        tasks = [task for task in (self._awakening, self._scheduling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended_task(self, task: asyncio.Task[None]) -> None:
+        """A task of this kernel never ends by itself but by a fault, which ends the kernel."""
+        if task.cancelled() or task.exception() is None:
+            return
+        error = task.exception()
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        _log.error("task %s of the kernel failed", task.get_name(), exc_info=error)
+        known = error if isinstance(error, VesselError) else None
+        code = error.code if isinstance(error, KernelError) else "kernel_failed"
+        self.fail(
+            known or VesselError(code, f"{task.get_name()} failed: {type(error).__name__}: {error}", "see its log")
+        )
