@@ -19,7 +19,6 @@ from batos.console.settings import ConsoleSettings
 from batos.protocol import RequestTimeout, VesselCard
 from batos.vessel import FleetFile, FleetNotFound, FleetPlace, keeper_pid, tethered
 
-KEEPER = "batos.supervisor.keeper"
 KEEPER_LOG = "keeper.log"
 POLL_S = 0.1
 ROSTER_S = 2.0
@@ -47,7 +46,7 @@ def start_keeper(settings: ConsoleSettings, *, kernels: int | None, tied: bool) 
     environ = {**os.environ, "BATOS_HOME": str(settings.home)}
     if kernels is not None:
         environ["BATOS_KEEPER_KERNELS"] = str(kernels)
-    argv = [sys.executable, "-m", KEEPER]
+    argv = [sys.executable, "-m", settings.console_keeper]
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
     try:
         return subprocess.Popen(

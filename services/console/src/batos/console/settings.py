@@ -23,6 +23,12 @@ class ConsoleSettings(VesselSettings):
     console_request_s: float = Field(
         default=30.0, ge=0.5, le=600, description="Seconds that an ordinary request may take before it is given up."
     )
+    console_keeper: str = Field(
+        default="batos.supervisor.keeper",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$",
+        max_length=200,
+        description="Module that `batos up` runs to keep the fleet's processes.",
+    )
     console_up_s: float = Field(
         default=180.0, ge=1, le=3600, description="Seconds within which every vessel must be ready after `batos up`."
     )
