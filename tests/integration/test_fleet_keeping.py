@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from integration.fleet_small import NAMES, Onlooker, launch, running, until, watching
+from small_fleet import NAMES, Onlooker, launch, running, until, watching
 
 from batos.vessel import FleetFile, keeper_pid
 

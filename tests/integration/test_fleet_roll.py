@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from integration.fleet_small import Onlooker, running, watching
+from small_fleet import Onlooker, running, watching
 
 from batos.protocol import PersonaGet, PersonaView, Progress, RemoteError, Roll, Rolled
 
@@ -30,7 +30,7 @@ async def roll(onlooker: Onlooker, target: str, timeout_s: float = 60) -> Rolled
 
 
 async def ask(onlooker: Onlooker, service: str = "toy") -> str:
-    view = await onlooker.peer.request(service, PersonaGet(persona="x"), PersonaView, timeout_s=30)
+    view: PersonaView = await onlooker.peer.request(service, PersonaGet(persona="x"), PersonaView, timeout_s=30)
     return view.ancestor
 
 

@@ -25,6 +25,7 @@ damaged, …) or failed; 2 bad settings; 4 a keeper already runs in this home.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -138,12 +139,14 @@ class KeeperVessel(Vessel[KeeperSettings]):
         try:
             async with asyncio.timeout(timeout_s):
                 while awaited:
+                    roster = await self._roster_unless_one_fell()
                     fallen = self._keeping.fallen(names)
                     if fallen:
                         raise StartFailed("foundation_fell", "; ".join(fallen))
-                    await self._pause()
-                    awaited = self._keeping.unready(await self._roster_unless_one_fell(), names)
-                    self.set_ready(False, "waiting for " + ", ".join(awaited))
+                    awaited = self._keeping.unready(roster, names)
+                    self.set_ready(False, "waiting for " + ", ".join(awaited or names))
+                    if awaited:
+                        await self._pause()
         except TimeoutError:
             raise StartFailed(
                 "foundation_slow",
@@ -153,11 +156,8 @@ class KeeperVessel(Vessel[KeeperSettings]):
 
     async def _pause(self) -> None:
         """Wait for the next look at the roster, or until a process ends by itself."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._keeping.fell.wait(), self.settings.keeper_poll_s)
-        except TimeoutError:
-            return
-        self._keeping.fell.clear()
 
     async def _roster_unless_one_fell(self) -> tuple[VesselCard, ...]:
         """Return who is there, or nobody as soon as a process ends by itself."""
@@ -192,6 +192,7 @@ class KeeperVessel(Vessel[KeeperSettings]):
             self.set_ready(not unready, reason)
             await self._keeping.abandon_forgotten()
             await self._pause()
+            self._keeping.fell.clear()
 
     async def _spawn_successor(self, message: SpawnSuccessor, context: RequestContext) -> SuccessorSpawned:
         """Start a successor, or say that it runs or how it ended: asking again is how its fate is learnt."""

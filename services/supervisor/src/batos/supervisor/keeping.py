@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -21,6 +22,8 @@ SHORT_S = 2.0
 """A process that ends within this time failed, whatever its exit code."""
 OWN_NAMES = ("BATOS_NAME", "BATOS_METRICS_PORT", "BATOS_PARENT_PID")
 """Settings of the keeper that are not its children's."""
+_PREFIX = re.compile(r"^\S+Z [A-Z]+ \S+ \S+: ")
+"""What stands before the words of a log line."""
 
 _log = logging.getLogger(__name__)
 
@@ -181,7 +184,7 @@ class Keeping:
         del self._children[child.pid]
         name = place.spec.name
         words = child.last_words() if code != 0 else []
-        verdict = place.exited(child.pid, code, self._clock(), words[-1] if words else "")
+        verdict = place.exited(child.pid, code, self._clock(), _PREFIX.sub("", words[-1]) if words else "")
         _log.log(
             logging.INFO if code == 0 or self._stopping else logging.ERROR,
             "%s: pid %d ended with %s%s",

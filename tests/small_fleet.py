@@ -18,7 +18,7 @@ import psutil
 from batos.protocol import KeyRing, Peer, ProtocolError, Roster, RosterGet, VesselCard, new_id
 from batos.vessel import FleetFile
 
-KEEPER = Path(__file__).with_name("fleet_toy_keeper.py")
+KEEPER = Path(__file__).parent / "integration" / "fleet_toy_keeper.py"
 NAMES = {"image", "bus", "toy-1", "toy-2", "supervisor", "keeper"}
 
 
