@@ -121,11 +121,12 @@ async def _every_place(
         if not waiting:
             return
         said = keeper_says(cards, keeper_pid(home))
-        waiting.update({name: LOOPING for name in waiting if f"{name} {LOOPING}" in said})
-        awaited[:] = sorted(waiting, key=lambda name: waiting[name] != LOOPING)
-        looping_since = {
-            name: looping_since.get(name, moving.elapsed_s) for name, why in waiting.items() if why == LOOPING
-        }
+        looping_since = {name: looping_since[name] for name in looping_since if name in waiting}
+        for name in waiting:
+            if f"{name} {LOOPING}" in said:
+                looping_since.setdefault(name, moving.elapsed_s)
+        waiting.update(dict.fromkeys(looping_since, LOOPING))
+        awaited[:] = sorted(waiting, key=lambda name: name not in looping_since)
         if any(moving.elapsed_s - since > LOOPING_S for since in looping_since.values()):
             _fail(home, awaited[0], "vessel_fails", f"{', '.join(looping_since)}: fails at every start")
         words = ", ".join(f"{name} ({why})" for name, why in waiting.items())
