@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transaction
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.list import PersistentList as ForeignList
 from persistent.mapping import PersistentMapping
 from ZODB.Connection import TransactionMetaData
+from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from ZODB.utils import p64
 
@@ -279,12 +281,46 @@ def test_an_object_of_another_session_is_refused(image: Image) -> None:
             first.commit()
 
 
-def test_the_error_of_a_twin_that_is_reached_from_the_lobby_names_the_place(session: Session) -> None:
-    """Mutators say where in the container the value was to stand."""
+def test_a_twin_refuses_with_its_own_path(session: Session) -> None:
+    """Mutators say where the value was to stand; a container that is not stored yet knows only the inner part."""
     lobby = session.begin()["lobby"]
-    lobby.notes = [1]
-    with pytest.raises(BelongsToVessel, match=r"^\[1\]\['lock'\]: '_thread\.lock'"):
-        lobby.notes.append({"lock": threading.Lock()})
+    lobby.notes = [1, {"jobs": []}]
+    lobby.table = {}
+    lobby.names = set()
+    with pytest.raises(BelongsToVessel, match=r"^\[0\]\['lock'\]: '_thread\.lock'"):
+        lobby.notes[1]["jobs"].append({"lock": threading.Lock()})
+    session.savepoint()
+    attempts: list[tuple[Callable[[], None], str]] = [
+        (
+            lambda: lobby.notes[1]["jobs"].append({"lock": threading.Lock()}),
+            r"lobby\.notes\[1\]\['jobs'\]\[0\]\['lock'\]",
+        ),
+        (lambda: lobby.table.update(lock=threading.Lock()), r"lobby\.table\['lock'\]"),
+        (lambda: lobby.names.add(len), r"lobby\.names<item>"),
+    ]
+    for attempt, path in attempts:
+        with pytest.raises(BelongsToVessel, match=f"^{path}: "):
+            attempt()
+
+
+def test_a_refusal_loads_nothing(session: Session) -> None:
+    """The search for a path stays in memory, however large the image is."""
+    lobby = session.begin()["lobby"]
+    lobby.large = OOBTree({number: number for number in range(5000)})
+    lobby.alfred = UvmObject(jobs=[])
+    session.commit()
+    jobs = session.begin()["lobby"].alfred.jobs
+    connection = jobs._p_jar
+    connection.cacheMinimize()
+    assert len(session.root["lobby"].alfred.jobs) == 0
+    assert len(session.root["lobby"].large) == 5000
+    connection.cacheMinimize()
+    assert len(session.root["lobby"].alfred.jobs) == 0
+    assert session.root["lobby"].large[2500] == 2500
+    connection.getTransferCounts(clear=True)
+    with pytest.raises(BelongsToVessel, match=r"^lobby\.alfred\.jobs\[0\]: "):
+        jobs.append(threading.Lock())
+    assert connection.getTransferCounts() == (0, 0)
 
 
 def _names(module: str, name: str) -> bytes:
@@ -367,6 +403,23 @@ def test_the_refusal_to_load_names_the_foreign_class(forged_uri: str) -> None:
         with pytest.raises(ForeignClass, match=r"names os\.system, which is not one of the image's classes") as caught:
             root["lobby"]._p_jar.get(p64(5000))
         assert (caught.value.module, caught.value.name) == ("os", "system")
+
+
+def test_any_zodb_connection_can_read_the_image(uri: str) -> None:
+    """A tool without shapes reads by the definition, slowly and right."""
+    with open_image(uri) as image, image.transaction() as root:
+        root["lobby"].leaf = UvmObject([UvmObject([UvmObject(x=1)])])
+    database = DB(FileStorage(uri.removeprefix("file://"), read_only=True))
+    manager = transaction.TransactionManager(explicit=True)
+    connection = database.open(manager)
+    manager.begin()
+    leaf = connection.root()["lobby"].leaf
+    assert leaf.x == 1
+    leaf._p_deactivate()
+    assert leaf.x == 1
+    manager.abort()
+    connection.close()
+    database.close()
 
 
 def test_records_name_only_the_universal_class(session: Session) -> None:

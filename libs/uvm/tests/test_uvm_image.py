@@ -22,6 +22,7 @@ from batos.uvm import (
     Image,
     ImageInUse,
     ImageUnreachable,
+    ImageUnusable,
     NoImageYet,
     NoSuchMoment,
     ReadOnly,
@@ -324,6 +325,14 @@ def test_a_file_that_another_holds_is_reported(uri: str) -> None:
         open_image(uri)
     with open_image(uri, read_only=True) as reader, reader.snapshot() as root:
         assert isinstance(root["lobby"], UvmObject)
+
+
+@pytest.mark.parametrize("damage", [b"no image at all, but long enough to look at", b"FS30" + b"\xff" * 200])
+def test_a_damaged_file_is_reported(uri: str, tmp_path: Path, damage: bytes) -> None:
+    """In one error that names the file and what helps."""
+    (tmp_path / "live_image.fs").write_bytes(damage)
+    with pytest.raises(ImageUnusable, match=r"live_image\.fs cannot be opened: .*restore the latest backup"):
+        open_image(uri)
 
 
 def test_reading_only_makes_nothing(uri: str, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ class ImageMachine(RuleBasedStateMachine):
     def compare(self, place: int, obj: Any) -> None:
         for name in NAMES:
             expected = self.now.read(place, name)
-            found = getattr(obj, name, None)
+            found: Any = getattr(obj, name, None)
             if isinstance(expected, Method):
                 assert found() == expected.number
                 assert found.__self__ is obj

@@ -204,7 +204,7 @@ def test_names_that_are_not_the_minds_are_refused(name: str) -> None:
     with pytest.raises(BadSlotName):
         setattr(UvmObject(), name, 1)
     with pytest.raises(BadSlotName):
-        UvmObject(**{name: 1})
+        UvmObject((), **{name: 1})
 
 
 def test_the_refusal_of_a_transient_name_says_whose_it_is() -> None:

@@ -29,11 +29,27 @@ MAX_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have."""
 DEFAULT_PORT = 9991
 
+_ZODBURI_DEFAULTS = {"database_name": "unnamed", "pool_size": 7, "cache_size": 10_000}
+"""What zodburi answers where an address says nothing; ours are others."""
 _FILE_PARAMETERS = frozenset({"blob_dir", "connection_pool_size", "connection_cache_size"})
 _ZEO_PARAMETERS = frozenset({
     "storage", "wait_timeout", "blob_dir", "shared_blob_dir", "blob_cache_size",
     "connection_pool_size", "connection_cache_size",
 })  # fmt: skip
+
+
+class TidyFileStorage(FileStorage):  # type: ignore[misc]  # ZODB has no types
+    """ZODB's, which also gives back its files and its lock where it cannot be opened."""
+
+    def __init__(self, path: str, **options: Any) -> None:
+        try:
+            super().__init__(path, **options)
+        except BaseException:
+            for name in ("_file", "_tfile", "_lock_file"):
+                left_open = self.__dict__.get(name)
+                if left_open is not None:
+                    left_open.close()
+            raise
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,7 @@ def _file(uri: str) -> Address:
     def open_storage(read_only: bool) -> Any:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return FileStorage(str(path), read_only=read_only, blob_dir=str(blobs))
+        return TidyFileStorage(str(path), read_only=read_only, blob_dir=str(blobs))
 
     return Address(uri, WAIT_S, open_storage, _options(uri, given))
 
@@ -179,13 +195,11 @@ def _foreign(uri: str) -> Address:
         factory, options = zodburi.resolve_uri(uri)
     except (KeyError, ValueError) as wrong:
         raise BadImageUri(uri, f"no storage can be made of it: {wrong}") from wrong
-    options.pop("database_name", None)
-    options.pop("pool_size", None)
-    options.pop("cache_size", None)
+    given = {name: value for name, value in options.items() if value != _ZODBURI_DEFAULTS.get(name)}
 
     def open_storage(read_only: bool) -> Any:
         if read_only:
             raise BadImageUri(uri, "this kind of storage says in its own address whether it only reads")
         return factory()
 
-    return Address(uri, WAIT_S, open_storage, options)
+    return Address(uri, WAIT_S, open_storage, given)

@@ -134,6 +134,13 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
             raise ReadOnly(path_of(obj))
         super().register(obj)
 
+    def get(self, oid: bytes) -> Any:
+        """The object with this id; ZODB's own, with the image's words where the storage does not answer."""
+        try:
+            return super().get(oid)
+        except ClientDisconnected as gone:
+            raise self.unreachable("looking for an object") from gone
+
     def setstate(self, obj: Any) -> None:
         """ZODB's hook: an object's record is needed."""
         try:

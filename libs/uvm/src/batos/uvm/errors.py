@@ -75,6 +75,21 @@ class ImageInUse(UvmError):
         super().__init__(f"{path} is held by another process: stop it, or open the image through its zeo:// address")
 
 
+class ImageUnusable(UvmError):
+    """The storage is there, but cannot be opened.
+
+    Attributes:
+        uri: where it is.
+    """
+
+    def __init__(self, uri: str, cause: Exception) -> None:
+        self.uri = uri
+        super().__init__(
+            f"the image at {uri} cannot be opened: {type(cause).__name__}: {cause}; check permissions and free space, "
+            "or restore the latest backup"
+        )
+
+
 class BadImageUri(UvmError, ValueError):
     """The address of an image cannot be understood."""
 

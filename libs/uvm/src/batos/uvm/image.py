@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import stamina
@@ -13,12 +13,20 @@ from persistent.TimeStamp import TimeStamp
 from transaction import TransactionManager
 from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZEO.Exceptions import ClientDisconnected
-from ZODB.POSException import ConflictError, POSKeyError, ReadOnlyError
+from ZODB.POSException import ConflictError, POSKeyError, ReadOnlyError, StorageError
 from ZODB.utils import p64
 
 from batos.uvm.addresses import Address, resolve
 from batos.uvm.database import ImageDatabase
-from batos.uvm.errors import Contention, ImageInUse, ImageUnreachable, NoImageYet, NoSuchMoment
+from batos.uvm.errors import (
+    Contention,
+    ImageInUse,
+    ImageUnreachable,
+    ImageUnusable,
+    NoImageYet,
+    NoSuchMoment,
+    UvmError,
+)
 from batos.uvm.objects import UvmObject
 from batos.uvm.session import Root, Session, transaction_in, view_in
 
@@ -28,8 +36,6 @@ TID_DIGITS = 16
 OPENING_ATTEMPTS = 10
 """How often a new image is set up, where several vessels set it up at once."""
 RETRY_FIRST_S, RETRY_MOST_S, RETRY_JITTER_S = 0.002, 0.25, 0.05
-
-_log = logging.getLogger(__name__)
 
 
 class Image:
@@ -71,11 +77,11 @@ class Image:
         Raises:
             What `Session.begin` and `Session.commit` raise.
         """
-        return transaction_in(self.session(), user=user, note=note, cycle=cycle, mission=mission)
+        return transaction_in(self.session, user=user, note=note, cycle=cycle, mission=mission)
 
     def snapshot(self) -> AbstractContextManager[Root]:
         """The newest state, for reading: `with image.snapshot() as root:`. A change in it raises `ReadOnly`."""
-        return view_in(Session(self._database.open, writable=False))
+        return view_in(lambda: Session(self._database.open, writable=False))
 
     def at(self, moment: str | dt.datetime) -> AbstractContextManager[Root]:
         """The state as of a past transaction or time, for reading.
@@ -86,22 +92,7 @@ class Image:
         Raises:
             NoSuchMoment: it lies in the future, before the image's beginning, or was packed away.
         """
-        self._sync()
-        until = _tid_of(moment, newest=self._database.lastTransaction())
-
-        def open_then(manager: TransactionManager) -> Any:
-            try:
-                connection = self._database.open(manager, at=until)
-            except ValueError as wrong:
-                raise NoSuchMoment(moment, f"{wrong}; the newest transaction is {self.last_tid()}") from wrong
-            try:
-                connection.root()
-            except POSKeyError as gone:
-                connection.close()
-                raise NoSuchMoment(moment, "it had not begun then, or that time was packed away") from gone
-            return connection
-
-        return view_in(Session(open_then, writable=False))
+        return view_in(lambda: Session(partial(self._open_at, moment), writable=False))
 
     def run(
         self,
@@ -160,6 +151,20 @@ class Image:
             self._database.close()
             self._address.release()
 
+    def _open_at(self, moment: str | dt.datetime, manager: TransactionManager) -> Any:
+        self._sync()
+        newest = self._database.lastTransaction()
+        try:
+            connection = self._database.open(manager, at=_tid_of(moment, newest=newest))
+        except ValueError as wrong:
+            raise NoSuchMoment(moment, f"it lies in the future; the newest transaction is {newest.hex()}") from wrong
+        try:
+            connection.root()
+        except POSKeyError as gone:
+            connection.close()
+            raise NoSuchMoment(moment, "the image had not begun then, or that time was packed away") from gone
+        return connection
+
     def _sync(self) -> None:
         try:
             getattr(self._database.storage, "sync", _nothing)()
@@ -180,32 +185,41 @@ def open_image(uri: str, *, read_only: bool = False) -> Image:
         BadImageUri: the address cannot be understood.
         ImageUnreachable: the storage does not answer in time.
         ImageInUse: another process has the file open for writing.
+        ImageUnusable: the storage refuses to open (damaged, no permission).
         NoImageYet: there is nothing to read.
     """
     address = resolve(uri)
+    storage = None
     try:
         storage = address.open_storage(read_only)
-    except ClientDisconnected as gone:
-        address.release()
-        raise ImageUnreachable(uri, address.wait_s, "opening it") from gone
-    except LockError as held:
-        raise ImageInUse(uri) from held
-    except FileNotFoundError as missing:
-        raise NoImageYet(uri) from missing
-    try:
         database = _database(storage, address)
         image = Image(database, address, read_only=read_only)
         if not read_only:
             image.run(_ensure_lobby, user="uvm", note="an empty lobby", attempts=OPENING_ATTEMPTS)
     except BaseException as wrong:
-        storage.close()
+        if storage is not None:
+            storage.close()
         address.release()
-        if isinstance(wrong, ReadOnlyError):
-            raise NoImageYet(uri) from wrong
-        if isinstance(wrong, ClientDisconnected):
-            raise ImageUnreachable(uri, address.wait_s, "opening it") from wrong
-        raise
+        named = _named(wrong, address, storage_opened=storage is not None)
+        if named is None:
+            raise
+        raise named from wrong
     return image
+
+
+def _named(wrong: BaseException, address: Address, *, storage_opened: bool) -> UvmError | None:
+    """The image's own error for what a storage raised while it was opened; None where it needs no other words."""
+    if isinstance(wrong, UvmError):
+        return None
+    if isinstance(wrong, ClientDisconnected):
+        return ImageUnreachable(address.uri, address.wait_s, "opening it")
+    if isinstance(wrong, LockError):
+        return ImageInUse(address.uri)
+    if isinstance(wrong, FileNotFoundError | ReadOnlyError):
+        return NoImageYet(address.uri)
+    if isinstance(wrong, OSError | StorageError) or (isinstance(wrong, Exception) and not storage_opened):
+        return ImageUnusable(address.uri, wrong)  # what a damaged file raises is not limited to storage errors
+    return None
 
 
 def _database(storage: Any, address: Address) -> ImageDatabase:

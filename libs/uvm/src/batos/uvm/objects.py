@@ -83,9 +83,9 @@ class UvmObject(ImageObject):
         if methods and name in methods:
             set_methods(self, {other: record for other, record in methods.items() if other != name})
         _set(self, name, stored)
-        jar = self._p_jar
-        if jar is not None:
-            jar.shapes.slot_changed(self)
+        shapes = getattr(self._p_jar, "shapes", None)
+        if shapes is not None:
+            shapes.slot_changed(self)
 
     def __delattr__(self, name: str) -> None:
         if name in _MACHINERY:
@@ -100,9 +100,9 @@ class UvmObject(ImageObject):
         if name not in own or name in PRIVATE:
             raise MessageNotUnderstood(self, name)
         _delete(self, name)
-        jar = self._p_jar
-        if jar is not None:
-            jar.shapes.slot_changed(self)
+        shapes = getattr(self._p_jar, "shapes", None)
+        if shapes is not None:
+            shapes.slot_changed(self)
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *(name for holder in lineage(self) for name in own_names(holder))})
@@ -120,9 +120,9 @@ class UvmObject(ImageObject):
         if self._p_changed is None:
             if type(self) is not Fresh:
                 _set_class(self, Fresh)
-            jar = self._p_jar
-            if jar is not None:
-                jar.shapes.object_changed(self)
+            shapes = getattr(self._p_jar, "shapes", None)
+            if shapes is not None:
+                shapes.object_changed(self)
 
     def _clone_persistent_(self, **overrides: Any) -> UvmObject:
         """A new object with the same parents and a deep copy of the own slots and the methods in force.
@@ -164,7 +164,8 @@ class Fresh(UvmObject, internal=True):
         if self._p_changed is None:
             self._p_activate()
             return getattr(self, name)
-        known = jar.shapes.names_for(self)
+        shapes = getattr(jar, "shapes", None)  # only connections of an `Image` have them
+        known = None if shapes is None else shapes.names_for(self)
         if known is None:
             return _slow_read(self, name)
         if name in known:
@@ -270,9 +271,9 @@ def wear(receiver: UvmObject, shape: type[UvmObject]) -> None:
 
 def _reshape(receiver: UvmObject) -> None:
     make_fresh(receiver)
-    jar = receiver._p_jar  # noqa: SLF001 - ZODB's public protocol has underscores
-    if jar is not None:
-        jar.shapes.object_changed(receiver)
+    shapes = getattr(receiver._p_jar, "shapes", None)  # noqa: SLF001 - ZODB's public protocol has underscores
+    if shapes is not None:
+        shapes.object_changed(receiver)
 
 
 def _checked_parents(receiver: UvmObject, parents: Iterable[object]) -> tuple[UvmObject, ...]:

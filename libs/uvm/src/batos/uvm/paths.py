@@ -49,8 +49,6 @@ def path_of(target: Any) -> str:
         if type(value) in ATOMS or id(value) in seen or _is_ghost(value):
             continue
         seen.add(id(value))
-        if type(value) in BTREES and _has_bucket(value, target):
-            return path
         queue.extend((item, path + place) for place, item in _inside(value))
     return kind
 
@@ -79,28 +77,36 @@ def _is_ghost(value: Any) -> bool:
     return isinstance(value, Persistent) and value._p_changed is None  # noqa: SLF001 - ZODB's public protocol has underscores
 
 
-def _has_bucket(tree: Any, target: Any) -> bool:
-    """Whether `target` is one of the tree's own buckets. Loads the chain: buckets are records of their own."""
-    bucket = getattr(tree, "_firstbucket", None)
-    while bucket is not None:
-        if bucket is target:
-            return True
-        bucket._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
-        bucket = bucket._next  # noqa: SLF001 - the only way along the chain
-    return False
-
-
 def _inside(value: Any) -> Iterable[tuple[str, Any]]:
-    """What stands directly in a value, with its place."""
+    """What stands directly in a value, with its place. Nothing is loaded for it."""
     if isinstance(value, ImageObject):
-        return [(f".{name}", item) for name, item in value.__dict__.items() if name[:1] != "_" or name[-1:] != "_"] + [
-            (f".{name}", item) for name, item in value.__dict__.items() if name[:1] == "_" and name[-1:] == "_"
-        ]
-    if isinstance(value, dict | _MappingBase) or (type(value) in BTREES and hasattr(value, "items")):
-        items = list(value.items())
-        return [(f"[{key!r}]", item) for key, item in items] + [(f"<key {key!r}>", key) for key, _ in items]
+        return [(f".{name}", item) for name, item in value.__dict__.items()]
+    if type(value) in BTREES:
+        return _inside_tree(value)
+    if isinstance(value, dict | _MappingBase):
+        return _places(value.items())
     if isinstance(value, list | tuple | _ListBase):
         return [(f"[{place}]", item) for place, item in enumerate(value)]
-    if isinstance(value, set | frozenset | PersistentSet) or type(value) in BTREES:
+    if isinstance(value, set | frozenset | PersistentSet):
         return [("<item>", item) for item in value]
     return ()
+
+
+def _inside_tree(node: Any) -> list[tuple[str, Any]]:
+    """A node of a tree: its children, which have the tree's own path, or its items."""
+    maps = hasattr(node, "items")
+    if hasattr(node, "_next"):
+        return _places(node.items() if maps else ((key, None) for key in node))
+    state = node.__getstate__()
+    if state is None:
+        return []
+    if len(state) == 1:  # so small a tree holds its only bucket itself
+        content = state[0][0][0]
+        return _places(zip(content[::2], content[1::2], strict=True) if maps else ((key, None) for key in content))
+    children, keys = state[0][::2], state[0][1::2]
+    return [("", child) for child in children] + [(f"<key {key!r}>", key) for key in keys]
+
+
+def _places(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[str, Any]]:
+    found = list(pairs)
+    return [(f"[{key!r}]", item) for key, item in found] + [(f"<key {key!r}>", key) for key, _ in found]

@@ -152,7 +152,10 @@ class Session:
     def savepoint(self) -> Savepoint:
         """Remember the state so far within the running transaction."""
         self._in_transaction()
-        return Savepoint(self._manager.savepoint())
+        try:
+            return Savepoint(self._manager.savepoint())
+        except ClientDisconnected as gone:
+            raise self._connection.unreachable("taking a savepoint") from gone
 
     def read_current(self, obj: Any) -> None:
         """Let the commit fail with a conflict if another transaction has changed `obj` meanwhile."""
@@ -195,21 +198,24 @@ class Session:
 
 def _seen_tid(connection: Any) -> str:
     """The newest tid in the connection's snapshot. ZODB keeps the first tid that is not in it."""
-    before: bytes = connection.before or connection._storage._start  # noqa: SLF001 - there is no public name for it
+    before: bytes | None = connection.before or getattr(connection._storage, "_start", None)  # noqa: SLF001 - there is no public name for it
+    if before is None:  # a storage with snapshots of its own
+        return bytes(connection._storage.lastTransaction()).hex()  # noqa: SLF001 - as above
     return f"{int.from_bytes(before, 'big') - 1:016x}"
 
 
 @contextmanager
-def transaction_in(session: Session, *, user: str, note: str, cycle: str, mission: str) -> Iterator[Root]:
-    """Run one transaction in a session and close the session: committed at the end, aborted on an exception."""
-    with session:
-        root = session.begin()
-        yield root
+def transaction_in(
+    open_session: Callable[[], Session], *, user: str, note: str, cycle: str, mission: str
+) -> Iterator[Root]:
+    """Run one transaction in a session of its own: committed at the end, aborted on an exception."""
+    with open_session() as session:
+        yield session.begin()
         session.commit(user=user, note=note, cycle=cycle, mission=mission)
 
 
 @contextmanager
-def view_in(session: Session) -> Iterator[Root]:
-    """Read in a session and close it."""
-    with session:
+def view_in(open_session: Callable[[], Session]) -> Iterator[Root]:
+    """Read in a session of its own."""
+    with open_session() as session:
         yield session.begin()

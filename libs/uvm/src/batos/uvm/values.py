@@ -1,7 +1,8 @@
 """What may stand in a slot: a closed set of types, checked when written; plain containers become persistent twins.
 
 A list, dict or set that is changed in place has to tell its image so. Plain ones cannot; therefore they are stored as
-twins that can, and the twins convert what is put into them in the same way.
+twins that can, and the twins convert what is put into them in the same way. Trees (BTrees) and the image's root convert
+nothing: there a plain list, dict or set is refused when it is committed.
 """
 
 from __future__ import annotations
@@ -60,19 +61,19 @@ class PersistentList(_ListBase):  # type: ignore[misc]  # ZODB has no types
     __module__ = "batos.uvm"
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
-        super().__init__([_at(f"[{place}]", item) for place, item in enumerate(items)])
+        super().__init__([_at(self, f"[{place}]", item) for place, item in enumerate(items)])
 
     def append(self, item: Any) -> None:
         """Add an item at the end."""
-        super().append(_at(f"[{len(self)}]", item))
+        super().append(_at(self, f"[{len(self)}]", item))
 
     def insert(self, i: int, item: Any) -> None:
         """Insert an item before position `i`."""
-        super().insert(i, _at(f"[{i}]", item))
+        super().insert(i, _at(self, f"[{i}]", item))
 
     def extend(self, other: Iterable[Any]) -> None:
         """Add all items at the end, or none where one is refused."""
-        super().extend([_at(f"[{place}]", item) for place, item in enumerate(other, len(self))])
+        super().extend([_at(self, f"[{place}]", item) for place, item in enumerate(other, len(self))])
 
     def __iadd__(self, other: Iterable[Any]) -> Self:
         self.extend(other)
@@ -80,9 +81,9 @@ class PersistentList(_ListBase):  # type: ignore[misc]  # ZODB has no types
 
     def __setitem__(self, i: int | slice, item: Any) -> None:
         if isinstance(i, slice):
-            super().__setitem__(i, [_at(f"[{place}]", value) for place, value in enumerate(item)])
+            super().__setitem__(i, [_at(self, f"[{place}]", value) for place, value in enumerate(item)])
         else:
-            super().__setitem__(i, _at(f"[{i}]", item))
+            super().__setitem__(i, _at(self, f"[{i}]", item))
 
 
 class PersistentDict(_MappingBase):  # type: ignore[misc]  # ZODB has no types
@@ -97,7 +98,7 @@ class PersistentDict(_MappingBase):  # type: ignore[misc]  # ZODB has no types
             self.update(given)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(_at(f"<key {key!r}>", key), _at(f"[{key!r}]", value))
+        super().__setitem__(_at(self, f"<key {key!r}>", key), _at(self, f"[{key!r}]", value))
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """The value under `key`, which becomes `default` where there was none."""
@@ -108,7 +109,9 @@ class PersistentDict(_MappingBase):  # type: ignore[misc]  # ZODB has no types
     def update(self, *args: Any, **named: Any) -> None:
         """Take over all items, or none where one is refused."""
         given = dict(*args, **named)
-        super().update({_at(f"<key {key!r}>", key): _at(f"[{key!r}]", value) for key, value in given.items()})
+        super().update(
+            {_at(self, f"<key {key!r}>", key): _at(self, f"[{key!r}]", value) for key, value in given.items()}
+        )
 
     def __ior__(self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> Self:
         self.update(other)
@@ -128,7 +131,7 @@ class PersistentSet(Persistent, MutableSet[Any]):  # type: ignore[misc]  # ZODB 
     __module__ = "batos.uvm"
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
-        self.data = {_at("<item>", item) for item in items}
+        self.data = {_at(self, "<item>", item) for item in items}
 
     def __contains__(self, item: object) -> bool:
         return item in self.data
@@ -145,7 +148,7 @@ class PersistentSet(Persistent, MutableSet[Any]):  # type: ignore[misc]  # ZODB 
     def add(self, value: Any) -> None:
         """Put an item in."""
         if value not in self.data:
-            self.data.add(_at("<item>", value))
+            self.data.add(_at(self, "<item>", value))
             self._p_changed = True
 
     def discard(self, value: Any) -> None:
@@ -179,11 +182,14 @@ def admit(value: Any) -> Any:
     return _convert(value, kind, 0)
 
 
-def _at(place: str, value: Any) -> Any:
+def _at(container: Any, place: str, value: Any) -> Any:
     try:
         return admit(value)
     except NotStorable as refusal:
-        raise refusal.inside(place) from None
+        from batos.uvm.paths import path_of  # noqa: PLC0415 - paths are made of values
+
+        way = path_of(container) if container._p_jar is not None else ""  # noqa: SLF001 - ZODB's public protocol
+        raise refusal.inside(way + place) from None
 
 
 def _convert(value: Any, kind: type, depth: int) -> Any:
