@@ -43,7 +43,7 @@ class _Submission:
     answer: Future[MissionAccepted] = field(default_factory=Future)
     reserved: bool = False
     made: bool = False
-    """It was not there before this kernel tried to commit it."""
+    """It was not there when this kernel began the commit that is in, or whose fate is unknown."""
 
 
 def checked(message: MissionSubmit, *, most_bytes: int) -> MissionSubmit:
@@ -209,6 +209,10 @@ class Intake:
                     for mission_id in tidies:
                         missions.tidy(root, mission_id)
                     session.commit(user=self._owner.kernel, note=f"intake of {len(waiting)} missions")
+                except (ConflictError, Transient):
+                    for submission in waiting:
+                        submission.made = False
+                    raise
                 finally:
                     session.abort()
                 self._metrics.batches.inc()
