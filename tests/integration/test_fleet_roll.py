@@ -164,7 +164,7 @@ async def test_a_plank_that_dies_during_its_roll(onlooker: Onlooker) -> None:
     successor = (await onlooker.until("it", lambda cards: "toy-1" in cards))["toy-1"]
     psutil.Process(before["toy-1"].pid).kill()
     await onlooker.until("the keeper to notice", lambda _: "has taken the place" in onlooker.fleet.words())
-    with pytest.raises(RemoteError):
+    with pytest.raises(RemoteError, match="the old plank is gone, too"):
         await rolling
     assert psutil.pid_exists(successor.pid)
     assert [card.incarnation for card in await onlooker.cards() if card.name == "toy-1"] == [successor.incarnation]

@@ -25,7 +25,7 @@ from batos.supervisor.errors import RollError, RosterUnknown
 
 ROSTER_TIMEOUT_S = 2.0
 CONTROL_TIMEOUT_S = 3.0
-SPAWN_TIMEOUT_S = 30.0
+SPAWN_TIMEOUT_S = 10.0
 ABANDON_TIMEOUT_S = 60.0
 ALONE = frozenset({"place_single", "place_unknown"})
 """The keeper's refusals that mean: drain it, it is started again by whoever starts it."""
@@ -45,6 +45,8 @@ class BusFleet:
         """
         self._peer = peer
         self._roll_id = roll_id
+        self._keeper = "keeper"
+        """The keeper's own service once the roster has shown its name: it is asked whether it is ready or not."""
 
     async def roster(self) -> Sequence[VesselCard]:
         """Return who is there."""
@@ -52,6 +54,9 @@ class BusFleet:
             roster = await self._peer.request("bus", RosterGet(), Roster, timeout_s=ROSTER_TIMEOUT_S)
         except RequestTimeout as error:
             raise RosterUnknown("roster_unknown", error.message, error.hint) from error
+        for card in roster.vessels:
+            if card.kind == "keeper":
+                self._keeper = f"keeper/{card.name}"
         return roster.vessels
 
     async def drain(self, incarnation: str, timeout_s: float) -> None:
@@ -67,7 +72,7 @@ class BusFleet:
         """Ask the keeper for a successor."""
         try:
             await self._peer.request(
-                "keeper", SpawnSuccessor(name=name, beside=beside.pid), SuccessorSpawned, timeout_s=SPAWN_TIMEOUT_S
+                self._keeper, SpawnSuccessor(name=name, beside=beside.pid), SuccessorSpawned, timeout_s=SPAWN_TIMEOUT_S
             )
         except RemoteError as error:
             if error.code in ALONE:
@@ -81,7 +86,7 @@ class BusFleet:
         """Ask the keeper to end a successor."""
         try:
             await self._peer.request(
-                "keeper", AbandonSuccessor(name=name), SuccessorAbandoned, timeout_s=ABANDON_TIMEOUT_S
+                self._keeper, AbandonSuccessor(name=name), SuccessorAbandoned, timeout_s=ABANDON_TIMEOUT_S
             )
         except RemoteError as error:
             if error.code not in ALONE:

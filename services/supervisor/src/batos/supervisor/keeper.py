@@ -103,7 +103,7 @@ class KeeperVessel(Vessel[KeeperSettings]):
     async def start(self) -> None:
         """Start image and bus, wait for them, start the others."""
         self.peer.serve(
-            ["keeper"],
+            ["keeper", f"keeper/{self.name}"],
             {SpawnSuccessor: self._spawn_successor, AbandonSuccessor: self._abandon_successor},
             capacity=SERVED_AT_A_TIME,
         )
