@@ -5,6 +5,7 @@ import pytest
 from batos.bus.exchange import (
     GRACE_S,
     LOST_BEATS,
+    PATIENT_BEATS,
     SETTLE_S,
     WAITING_PER_SERVICE,
     Exchange,
@@ -286,6 +287,19 @@ def test_a_lost_worker_is_told_to_who_waits(scene: Scene) -> None:
     assert Gone("kernel-1!", lost=True) in scene.done
     assert scene.exchange.peers == 1
     assert scene.exchange.in_flight == 0
+
+
+def test_silence_on_one_channel_only_is_borne_longer(scene: Scene) -> None:
+    """While a peer is heard on the other channel, a large body may be holding up its heartbeats on this one."""
+    scene.hello(card("kernel-1"), "kernel")
+    for _ in range(PATIENT_BEATS):
+        scene.beat(card("console"))
+        scene.time += 1.0
+        scene.exchange.tick(scene.now, lambda _: scene.time - 1.0)
+    assert scene.exchange.peers == 2
+    scene.time += 1.0
+    scene.exchange.tick(scene.now, lambda _: scene.time - 1.0)
+    assert scene.exchange.peers == 1
 
 
 def test_an_unreachable_worker_is_lost_sooner_and_its_request_goes_to_another(scene: Scene) -> None:

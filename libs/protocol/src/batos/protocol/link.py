@@ -19,6 +19,13 @@ from batos.protocol.wire import Wire
 SILENT_BEATS = 4
 """Heartbeats of the bus that may fail to come before it counts as silent."""
 
+PATIENT_BEATS = 30
+"""The same while the bus is heard on the other channel: a large body on its way holds up the heartbeats behind it."""
+
+HANDSHAKE_S = 4.0
+"""Seconds that a new connection may take at least. ZeroMQ itself tries again where nobody listens yet; only after a
+refused handshake it does not, and a fresh socket is needed."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +44,7 @@ class Link:
         count: Callable[[], int],
         on_message: Callable[[Kind, Header, bytes], None],
         on_fresh: Callable[[], None],
+        heard_elsewhere: Callable[[], bool],
     ) -> None:
         """Begin closed.
 
@@ -50,6 +58,7 @@ class Link:
             count: numbers what the vessel says of itself, over both channels.
             on_message: gets requests, replies and errors; their bodies are not decoded yet.
             on_fresh: called after each Hello but the first: the bus may have forgotten all it was told before.
+            heard_elsewhere: whether the bus is heard on the other channel.
         """
         self.channel = channel
         self._connect = connect
@@ -60,6 +69,7 @@ class Link:
         self._count = count
         self._on_message = on_message
         self._on_fresh = on_fresh
+        self._heard_elsewhere = heard_elsewhere
         self._wire: Wire | None = None
         self._beats: asyncio.Task[None] | None = None
         self._heard_at = 0.0
@@ -69,10 +79,15 @@ class Link:
         self.connected = asyncio.Event()
 
     @property
-    def reachable(self) -> bool:
-        """Whether the bus was heard of within the last two heartbeats."""
+    def heard(self) -> bool:
+        """Whether the bus was heard of on this channel within the last two heartbeats."""
         silent = asyncio.get_running_loop().time() - self._heard_at
         return self.connected.is_set() and silent <= 2 * self._heartbeat_s
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the bus was heard of lately, here or, while a large body may be on its way, on the other channel."""
+        return self.connected.is_set() and (self.heard or self._heard_elsewhere())
 
     def open(self) -> None:
         """Connect, say Hello, begin to beat."""
@@ -136,7 +151,7 @@ class Link:
             if late > self._heartbeat_s:
                 self._heard_at += late  # this process stood still, not the bus
             silent = loop.time() - self._heard_at
-            if silent > SILENT_BEATS * self._heartbeat_s:
+            if silent > self._patience_s():
                 _log.warning(
                     "bus silent on %s for %.1f s, connecting anew%s",
                     self.channel,
@@ -148,6 +163,12 @@ class Link:
                 self._on_fresh()
             else:
                 self.announce()
+
+    def _patience_s(self) -> float:
+        """Seconds of silence that are borne before the socket is replaced."""
+        if not self.connected.is_set():
+            return max(SILENT_BEATS * self._heartbeat_s, HANDSHAKE_S)
+        return (PATIENT_BEATS if self._heard_elsewhere() else SILENT_BEATS) * self._heartbeat_s
 
     def _received(self, frames: list[bytes]) -> None:
         """Handle what concerns the channel, hand on the rest."""

@@ -40,6 +40,7 @@ class _Channel:
         heartbeat_s: float,
         stats: PeerStats,
         count: Callable[[], int],
+        heard_elsewhere: Callable[[], bool],
         on_fresh: Callable[[], None] | None = None,
     ) -> None:
         self._card = card
@@ -48,7 +49,7 @@ class _Channel:
         self.capacity = 1
         self.link = Link(
             channel,
-            lambda: sockets.dealer(address),
+            lambda: sockets.dealer(address, work=channel == "work"),
             card=card,
             hello=self._hello,
             heartbeat_s=heartbeat_s,
@@ -56,6 +57,7 @@ class _Channel:
             count=count,
             on_message=self._received,
             on_fresh=self._fresh,
+            heard_elsewhere=heard_elsewhere,
         )
         self.requester = Requester(send=self.link.send, reachable=lambda: self.link.reachable, card=card, stats=stats)
         self.worker = Worker(send=self.link.send, card=card, stats=stats)
@@ -115,8 +117,9 @@ class Peer:
         self.stats = PeerStats()
         self._sockets = SocketMaker(keys, server_key=addresses.server_key)
         count = itertools.count(1).__next__
-        self._work = _Channel("work", addresses.work, self._sockets, card, heartbeat_s, self.stats, count, self._verify)
-        self._control = _Channel("control", addresses.control, self._sockets, card, heartbeat_s, self.stats, count)
+        shared = (self._sockets, card, heartbeat_s, self.stats, count)
+        self._work = _Channel("work", addresses.work, *shared, lambda: self._control.link.heard, self._verify)
+        self._control = _Channel("control", addresses.control, *shared, lambda: self._work.link.heard)
         self._control.capacity = CONTROL_CAPACITY
         self._publisher = Publisher(lambda: self._sockets.publisher(addresses.publish), card=card, stats=self.stats)
 

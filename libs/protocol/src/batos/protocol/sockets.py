@@ -22,6 +22,12 @@ LINGER_MS = 500
 ZAP_DOMAIN = b"batos"
 """Domain in which bound sockets ask whether a key is admitted; without somebody to answer they admit nobody."""
 
+IO_THREADS = 2
+WORK_IO = 0b01
+SIDE_IO = 0b10
+"""One thread of ZeroMQ's for work, one for everything else: a thread that encrypts a body of some ten megabytes does
+nothing else for that long, and control and heartbeats must not wait for it."""
+
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 250
 EVENT_PING_MS = 2_000
@@ -40,21 +46,26 @@ class SocketMaker:
             server_key: public key of the bus (z85); empty switches CURVE off for connecting sockets.
             serve: bound sockets ask for CURVE with `keys` as the server's pair.
         """
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=IO_THREADS)
         self._keys = keys
         self._server_key = server_key
         self._serve = serve
 
-    def dealer(self, address: str) -> zmq.Socket[bytes]:
+    def dealer(self, address: str, *, work: bool) -> zmq.Socket[bytes]:
         """Make a DEALER that talks to the bus, with a routing id of its own: a fresh socket is a fresh route."""
         socket = self._connecting(zmq.DEALER, WORK_HIGH_WATER_MARK)
+        socket.setsockopt(zmq.AFFINITY, WORK_IO if work else SIDE_IO)
         socket.setsockopt(zmq.ROUTING_ID, new_id().encode("ascii"))
         socket.connect(address)
         return socket
 
     def publisher(self, address: str) -> zmq.Socket[bytes]:
-        """Make a publishing socket (XPUB, so that it hears when the bus listens) that refuses rather than drops."""
+        """Make a publishing socket (XPUB, so that it hears when the bus listens) that refuses rather than drops.
+
+        With IMMEDIATE it also hears when the connection ends; else it would go on to fill the queue of a dead one.
+        """
         socket = self._connecting(zmq.XPUB, EVENT_HIGH_WATER_MARK)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._ping(socket)
         socket.connect(address)
@@ -67,9 +78,10 @@ class SocketMaker:
         socket.connect(address)
         return socket
 
-    def router(self, address: str) -> zmq.Socket[bytes]:
+    def router(self, address: str, *, work: bool) -> zmq.Socket[bytes]:
         """Make a bound ROUTER that says so when a receiver is not there."""
         socket = self._binding(zmq.ROUTER, WORK_HIGH_WATER_MARK)
+        socket.setsockopt(zmq.AFFINITY, WORK_IO if work else SIDE_IO)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         return self._bind(socket, address)
@@ -109,6 +121,7 @@ class SocketMaker:
 
     def _socket(self, kind: int, high_water_mark: int) -> zmq.Socket[bytes]:
         socket = self.context.socket(kind)
+        socket.setsockopt(zmq.AFFINITY, SIDE_IO)
         socket.setsockopt(zmq.SNDHWM, high_water_mark)
         socket.setsockopt(zmq.RCVHWM, high_water_mark)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)

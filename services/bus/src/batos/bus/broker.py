@@ -41,6 +41,10 @@ _SUBSCRIBED = b"\x01"
 _FLEET_TOPIC = b"fleet"
 _RELAY_LINGER_MS = 200
 
+SUBSCRIBERS_BACK_S = 3.0
+"""Seconds after its start in which the bus does not listen to publishers, who keep what they have to say: the
+subscribers of a former bus need some time to connect again, and would miss it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -121,7 +125,7 @@ class Broker:
             self._gatekeeper.start()
         try:
             for channel, address in (("work", at.work), ("control", at.control)):
-                router = self._bound(channel, address, self._sockets.router)
+                router = self._bound(channel, address, partial(self._sockets.router, work=channel == "work"))
                 self._routers[channel] = Wire(router, partial(self._received, channel))
             self._relay_out = Wire(self._bound("subscribe", at.subscribe, self._sockets.relay_out), self._subscription)
             self._relay_in = Wire(self._bound("publish", at.publish, self._sockets.relay_in), self._event)
@@ -199,9 +203,11 @@ class Broker:
     async def _tick(self) -> None:
         """Beat. Publishers are listened to once the subscribers of a former bus have had the time to come back."""
         listening = False
+        began = time.monotonic()
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            if not listening and self._relay_in is not None and self.exchanges["work"].settled(now()):
+            if not listening and self._relay_in is not None and time.monotonic() - began > SUBSCRIBERS_BACK_S:
                 listening = self._relay_in.send([_SUBSCRIBED])
-            for channel, exchange in self.exchanges.items():
-                self._carry_out(channel, exchange.tick(now()))
+            for channel, other in (("work", "control"), ("control", "work")):
+                heard_at = self.exchanges[other].heard_at
+                self._carry_out(channel, self.exchanges[channel].tick(now(), heard_at))

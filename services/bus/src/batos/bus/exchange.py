@@ -31,6 +31,9 @@ from batos.protocol import (
 LOST_BEATS = 4
 """Heartbeats that may fail to come before a peer counts as lost."""
 
+PATIENT_BEATS = 30
+"""The same while the peer is heard on the other channel: a large body on its way holds up the heartbeats behind it."""
+
 UNREACHABLE_BEATS = 1
 """Heartbeats for which nothing could be handed to a peer before it counts as lost: its connection is gone."""
 
@@ -144,10 +147,6 @@ class Exchange:
 
     # ------------------------------------------------------------------------------------------ what may be asked
 
-    def settled(self, now: Now) -> bool:
-        """Whether the peers of a former bus have had the time to come back."""
-        return now.mono >= self._settled_at
-
     @property
     def peers(self) -> int:
         """Peers that are there."""
@@ -203,8 +202,18 @@ class Exchange:
         _, header, _ = open_frames(send.frames)
         return self._dispatch_or_wait(requester, header, send.frames, now)
 
-    def tick(self, now: Now) -> list[Instruction]:
-        """Once a heartbeat: say that the bus is here, find the lost, drop what nobody waits for, give out the rest."""
+    def heard_at(self, session: str) -> float | None:
+        """Monotonic seconds when a peer was last heard of on this channel."""
+        peer = self._sessions.get(session)
+        return None if peer is None else peer.seen_at
+
+    def tick(self, now: Now, elsewhere: Callable[[str], float | None] = lambda _: None) -> list[Instruction]:
+        """Once a heartbeat: say that the bus is here, find the lost, drop what nobody waits for, give out the rest.
+
+        Args:
+            now: the time.
+            elsewhere: when a session was heard of on the other channel.
+        """
         late = now.mono - self._ticked_at - self._heartbeat_s
         self._ticked_at = now.mono
         done: list[Instruction] = []
@@ -212,7 +221,7 @@ class Exchange:
         for peer in list(self._sessions.values()):
             if late > self._heartbeat_s:
                 peer.seen_at += late  # the bus stood still, not the peers
-            if self._is_gone(peer, now):
+            if self._is_gone(peer, now, elsewhere(peer.session)):
                 done += self._remove(peer)
             else:
                 done.append(Send(peer.route, ack))
@@ -405,11 +414,14 @@ class Exchange:
             done.append(self._give(taker, request))
         return done
 
-    def _is_gone(self, peer: PeerState, now: Now) -> bool:
+    def _is_gone(self, peer: PeerState, now: Now, elsewhere: float | None) -> bool:
         unreachable = peer.unreachable_since
         if unreachable is not None and now.mono - unreachable >= UNREACHABLE_BEATS * self._heartbeat_s:
             return True
-        return now.mono - peer.seen_at > LOST_BEATS * self._heartbeat_s
+        limit = LOST_BEATS * self._heartbeat_s
+        if elsewhere is not None and now.mono - elsewhere <= limit:
+            limit = PATIENT_BEATS * self._heartbeat_s
+        return now.mono - peer.seen_at > limit
 
     def _remove(self, peer: PeerState) -> list[Instruction]:
         """Forget a peer; who waits for its answers is told to ask again."""
