@@ -15,7 +15,7 @@ from batos.curator.settings import CuratorSettings
 from batos.mind import MindError, datasets, persona_slot
 from batos.mind.datasets import Dataset
 from batos.protocol import Curate, DatasetBuilt, Progress, ProtocolError, RequestContext, RequestFailed
-from batos.uvm import Image, UvmError, open_image
+from batos.uvm import CommitFateUnknown, Image, Transient, UvmError, open_image
 from batos.vessel import StartFailed, Vessel
 
 SERVICE = "curator"
@@ -97,6 +97,12 @@ class CuratorVessel(Vessel[CuratorSettings]):
             async with self._building:
                 dataset = await self._built(message.request_id, message.persona.upper())
         except (CuratorError, MindError) as error:
+            raise RequestFailed(error.code, error.message, error.hint) from error
+        except (Transient, CommitFateUnknown) as error:
+            raise RequestFailed(
+                "image_unreachable", str(error), "is it up? see `batos status`", transient=True
+            ) from error
+        except ProtocolError as error:
             raise RequestFailed(error.code, error.message, error.hint) from error
         return DatasetBuilt(
             dataset_id=dataset.dataset_id,
