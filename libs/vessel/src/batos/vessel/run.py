@@ -69,8 +69,7 @@ async def _live(vessel_class: type[Vessel[S]], settings: S, deadline: _ExitDeadl
         ends.listen(vessel)
         return await live(vessel, ends.cut)
     except Exception as error:  # noqa: BLE001 - whatever stops a start becomes one clear line
-        say_failure(settings.name, error, started=False)
-        return EXIT_FAILED
+        return say_failure(settings.name, error, started=False)
     finally:
         deadline.begin()
 
@@ -126,16 +125,16 @@ async def _start_and_end(vessel: Vessel[S], peer: Peer | None, cut: asyncio.Even
             await _drain(vessel, cut)
     except Exception as error:  # noqa: BLE001 - whatever stops a start becomes one clear line
         vessel.set_ready(False, f"failed: {error}")
-        say_failure(vessel.name, error, started=started)
-        code = EXIT_FAILED
+        code = say_failure(vessel.name, error, started=started)
     if vessel.failure is not None:
-        say_failure(vessel.name, vessel.failure, started=started)
-        code = EXIT_FAILED
+        code = say_failure(vessel.name, vessel.failure, started=started)
     try:
         await asyncio.wait_for(vessel.stop(), vessel.settings.stop_timeout_s)
     except TimeoutError:
         _log.error("stopping took longer than %.1f s (BATOS_STOP_TIMEOUT_S)", vessel.settings.stop_timeout_s)
-        code = EXIT_FAILED
+        code = code or EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - the process ends in any case, with a clear line
+        code = code or say_failure(vessel.name, error, started=True)
     return code
 
 
@@ -192,12 +191,17 @@ async def _turn(vessel: Vessel[S]) -> None:
         await asyncio.sleep(TURN_S)
 
 
-def say_failure(name: str, error: BaseException, *, started: bool) -> None:
-    """Say in one line why a vessel cannot go on; a fault that no sentence explains shows where it arose."""
+def say_failure(name: str, error: BaseException, *, started: bool) -> int:
+    """Say in one line why a vessel cannot go on; a fault that no sentence explains shows where it arose.
+
+    Returns:
+        The exit code that goes with it: 2 where a setting is wrong, else 1.
+    """
     explained = isinstance(error, (VesselError, ProtocolError, OSError)) or type(error).__module__.startswith("batos.")
     verb = "failed" if started else "cannot start"
     words = str(error) if explained and str(error) else f"{type(error).__name__}: {error}"
     _log.error("%s %s: %s", name, verb, words, exc_info=None if explained else error)
+    return EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED
 
 
 class _Ends:

@@ -80,7 +80,7 @@ ROSTER_TIMEOUT_S = 2.0
 SERVED_AT_A_TIME = 8
 TRANSIENT_CODES = frozenset({"place_empty"})
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("batos.supervisor.keeper")
 
 
 class KeeperVessel(Vessel[KeeperSettings]):
