@@ -21,10 +21,10 @@ USAGE_CODES = frozenset(
         "order_unknown",
         "persona_unknown",
         "request_id_invalid",
+        "roll_target_unknown",
         "settings_invalid",
         "settings_unknown",
         "settings_unreadable",
-        "target_unknown",
     }
 )
 """Codes of errors that say: this was asked for wrongly."""
