@@ -1,12 +1,14 @@
 """Turns a GGUF model into the folder that trainers and vLLM read: `model_folder.py --gguf FILE --folder DIR`.
 
-Needs an environment with torch, transformers and gguf. The folder appears whole or not at all; a second call finds it and ends
-at once. `batos-model.json` in it names the file that it was made from: what is trained on the folder belongs to that model.
+Needs an environment with torch, transformers and gguf. The folder appears whole or not at all; a second call finds it
+and ends at once. `batos-model.json` in it names the file that it was made from: what is trained on the folder belongs
+to that model.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -128,10 +130,8 @@ def make(gguf: Path, folder: Path) -> bool:
 def put_in_place(partial: Path, folder: Path, source: str) -> None:
     """Give a finished folder its name. Where another process was faster, its equal work is kept."""
     replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
+    with contextlib.suppress(FileNotFoundError):
         folder.rename(replaced)
-    except FileNotFoundError:
-        pass
     try:
         partial.rename(folder)
     except OSError:
