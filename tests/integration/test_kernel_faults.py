@@ -225,3 +225,15 @@ async def test_mission_that_kills_kernels_is_given_up(mind: MindUnderTest) -> No
         "the outcome to be logged",
     )
     assert json.dumps(mind.records())
+
+
+async def test_kernel_that_never_awoke_ends_at_once(mind: MindUnderTest) -> None:
+    """A kernel that waits for an image that is not there says so, and ends in order when it is told to."""
+    mind.bus.start()
+    mind.uri = mind.uri.replace("wait_timeout=20", "wait_timeout=2")
+    process = mind.start_kernel("kernel-1")
+    await mind.until(
+        lambda: "the image does not answer" in mind.outputs["kernel-1"].read_text(), "the kernel to say what it misses"
+    )
+    assert process.poll() is None
+    assert await mind.end_gently("kernel-1", 8) == 0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 from batos.kernel import missions
 from batos.kernel.genesis import AUTHOR, GENESIS_MISSION_ID, GENESIS_MISSION_TEXT, GENESIS_WEAVER, seed
 from batos.protocol import ChatMessage, Infer, Inferred, Peer, Sampling
-from batos.uvm import IdentityGuardian, Image
+from batos.uvm import BatOSUVM, IdentityGuardian, Image
 
 PROBE = Infer(
     messages=(ChatMessage("user", "Say: awake."),), sampling=Sampling(temperature=0.0, max_tokens=4), probe=True
 )
 """No mission, and not logged."""
-INTACT_ATTEMPTS = 50
+AWAKENING_ATTEMPTS = 50
+"""How often an image is filled at most, where several kernels awaken at once."""
 
 
 def awaken(image: Image, kernel: str) -> None:
@@ -23,31 +26,49 @@ def awaken(image: Image, kernel: str) -> None:
         CovenantBroken: the organization is not whole.
         batos.uvm.UvmError: the image cannot be read or written.
     """
-    with image.snapshot() as root:
-        if is_whole(root):
-            return
-    image.run(_fill, user=kernel, note="genesis", attempts=INTACT_ATTEMPTS)
-
-
-def is_whole(root: Any) -> bool:
-    """Say whether an image needs nothing more; what it has is checked.
-
-    Raises:
-        CovenantBroken: it was whole once, and is no more.
-    """
-    if missions.find(root, GENESIS_MISSION_ID) is None:
-        return False
-    IdentityGuardian.check(root)
-    return True
+    image.run(_fill, user=kernel, note="genesis", attempts=AWAKENING_ATTEMPTS)
 
 
 def _fill(root: Any) -> None:
     seed(root)
     missions.ensure(root)
-    missions.create(
-        root, mission_id=GENESIS_MISSION_ID, text=GENESIS_MISSION_TEXT, weaver=GENESIS_WEAVER, author=AUTHOR
-    )
+    if missions.find(root, GENESIS_MISSION_ID) is None:
+        missions.create(
+            root, mission_id=GENESIS_MISSION_ID, text=GENESIS_MISSION_TEXT, weaver=GENESIS_WEAVER, author=AUTHOR
+        )
     IdentityGuardian.check(root)
+
+
+async def opened_aside(uri: str) -> BatOSUVM:
+    """Open the image in a thread that nobody has to wait for: a kernel that ends meanwhile ends at once.
+
+    Raises:
+        batos.uvm.UvmError: it cannot be opened.
+    """
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[BatOSUVM] = loop.create_future()
+
+    def hand_over(uvm: BatOSUVM | None, error: BaseException | None) -> None:
+        if opened.done():
+            if uvm is not None:
+                uvm.close()
+        elif uvm is not None:
+            opened.set_result(uvm)
+        elif error is not None:
+            opened.set_exception(error)
+
+    def work() -> None:
+        uvm: BatOSUVM | None = None
+        error: BaseException | None = None
+        try:
+            uvm = BatOSUVM(uri)
+        except BaseException as wrong:  # noqa: BLE001 - it is raised where it is waited for
+            error = wrong
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(hand_over, uvm, error)
+
+    threading.Thread(target=work, name="opening", daemon=True).start()
+    return await opened
 
 
 async def probe(peer: Peer, timeout_s: float) -> Inferred:

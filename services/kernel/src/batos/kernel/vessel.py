@@ -11,7 +11,7 @@ from typing import ClassVar
 from ZODB.POSException import ConflictError
 
 from batos.kernel.answering import Answering
-from batos.kernel.awakening import awaken, probe
+from batos.kernel.awakening import awaken, opened_aside, probe
 from batos.kernel.engine import BusEngine
 from batos.kernel.errors import KernelError
 from batos.kernel.events import BusEvents
@@ -143,10 +143,10 @@ class KernelVessel(Vessel[KernelSettings]):
         """Return the image's vessel side once the storage answers."""
         found: list[BatOSUVM] = []
 
-        def open_it() -> None:
-            found.append(BatOSUVM(self.settings.image_uri))
+        async def open_it() -> None:
+            found.append(await opened_aside(self.settings.image_uri))
 
-        await self._until(lambda: asyncio.to_thread(open_it), "the image")
+        await self._until(open_it, "the image")
         return found[0]
 
     async def _until(self, step: Callable[[], Awaitable[object]], what: str) -> None:
