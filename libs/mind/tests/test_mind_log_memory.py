@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from batos.uvm import Image
 
 
 def record(
-    seq: int, event: EventType = EventType.STATE_TRANSITION, incarnation: str = "one", **fields: str
+    seq: int, event: EventType = EventType.STATE_TRANSITION, incarnation: str = "one", **fields: Any
 ) -> LogRecord:
     return LogRecord(
         timestamp="2026-01-01T00:00:00Z",

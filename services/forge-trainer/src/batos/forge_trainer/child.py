@@ -83,12 +83,15 @@ async def run_child(
             asyncio.create_task(listen(process.stderr, note), name=f"stderr of {program}"),
         ]
         try:
-            while not all(listener.done() for listener in listeners):
+            pending = set(listeners)
+            while pending:
                 heard.clear()
-                await _either(listeners, heard, silence_s)
-                if not heard.is_set() and not any(listener.done() for listener in listeners):
+                ended = await _either(pending, heard, silence_s)
+                for listener in ended:
+                    listener.result()
+                pending -= ended
+                if not ended and not heard.is_set():
                     raise ChildSilent(program, silence_s)
-            await asyncio.gather(*listeners)
             status = await asyncio.wait_for(process.wait(), silence_s)
         finally:
             await _end(process, listeners)
@@ -96,15 +99,18 @@ async def run_child(
         raise ChildFailed(program, status, tuple(last))
 
 
-async def _either(listeners: Sequence[asyncio.Task[None]], heard: asyncio.Event, silence_s: float) -> None:
-    """Return when something was heard, a listener has ended, or after so many seconds."""
+async def _either(
+    listeners: set[asyncio.Task[None]], heard: asyncio.Event, silence_s: float
+) -> set[asyncio.Task[None]]:
+    """Wait until something was heard, a listener has ended, or so many seconds passed; return the ended ones."""
     waiter = asyncio.create_task(heard.wait(), name="heard")
-    open_ones: list[asyncio.Task[Any]] = [listener for listener in listeners if not listener.done()]
+    every: set[asyncio.Task[Any]] = {*listeners, waiter}
     try:
-        await asyncio.wait({*open_ones, waiter}, timeout=silence_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(every, timeout=silence_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
+    return {listener for listener in listeners if listener.done()}
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:

@@ -17,7 +17,7 @@ class ForgeSettings(VesselSettings):
 
     forge_python: Path | None = Field(
         default=None,
-        description="Interpreter with torch, trl and peft; unset: the checkout's .venv-forge, made before the first order.",
+        description="Interpreter with torch, trl and peft; unset: the checkout's .venv-forge, made when needed.",
     )
     forge_checkout: Path | None = Field(
         default=None, description="Checkout with scripts/ and constraints/; unset: the one this package stands in."

@@ -190,8 +190,7 @@ class ForgeVessel(Vessel[ForgeSettings]):
                 return await smith.fail(order_id, error)
             except (Transient, CommitFateUnknown):
                 raise
-            except Exception as error:
-                # An order that meets a fault of ours must not meet it again after every restart of this vessel.
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not be met again after every restart
                 _log.exception("order %s", order_id)
                 return await smith.fail(order_id, error)
         except (Transient, CommitFateUnknown) as error:
