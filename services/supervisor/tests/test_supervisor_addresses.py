@@ -12,9 +12,9 @@ import pytest
 from batos.protocol import BusAddresses, KeyRing
 from batos.supervisor import KeeperSettings, PlaceSpec, SupervisorError
 from batos.supervisor.addresses import choose_bus, image_address, image_socket
-from batos.supervisor.keeper import prepare
 from batos.supervisor.keeping import children_environment
 from batos.supervisor.places import local_places
+from batos.supervisor.prepare import prepare
 from batos.vessel import FleetFile
 
 NOTHING = BusAddresses("", "", "", "", "key")

@@ -27,9 +27,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
-import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -38,8 +36,6 @@ from prometheus_client.registry import Collector
 
 from batos.protocol import (
     AbandonSuccessor,
-    BusAddresses,
-    KeyRing,
     ProtocolError,
     RequestContext,
     RequestFailed,
@@ -50,20 +46,16 @@ from batos.protocol import (
     SuccessorSpawned,
     VesselCard,
 )
-from batos.supervisor.addresses import choose_bus, image_address, image_socket
 from batos.supervisor.errors import PlaceError, SupervisorError
 from batos.supervisor.keeping import Keeping
 from batos.supervisor.place import PlaceSpec
-from batos.supervisor.places import is_image_local, local_places
+from batos.supervisor.places import local_places
+from batos.supervisor.prepare import BUS_NAME, prepare
 from batos.supervisor.settings import KeeperSettings
 from batos.vessel import (
-    CURVE_OFF,
     EXIT_FAILED,
     EXIT_SETTINGS,
-    FleetFile,
     FleetLock,
-    FleetNotFound,
-    FleetPlace,
     FleetRunning,
     SettingsError,
     StartFailed,
@@ -74,8 +66,6 @@ from batos.vessel import (
 )
 
 EXIT_RUNNING = 4
-BUS_NAME = "bus"
-CONSOLE_NAME = "console"
 ROSTER_TIMEOUT_S = 2.0
 SERVED_AT_A_TIME = 8
 TRANSIENT_CODES = frozenset({"place_empty"})
@@ -234,54 +224,6 @@ class _KeeperCollector(Collector):
             restarts.add_metric([name], self._keeping.restarts[name])
             looping.add_metric([name], place.is_looping)
         yield from (running, restarts, looping)
-
-
-def prepare(settings: KeeperSettings, places: Iterable[PlaceSpec]) -> KeeperSettings:
-    """Choose addresses, make keys, write `fleet.json`; return the settings with what was chosen.
-
-    Raises:
-        SupervisorError: an address is occupied.
-        VesselError: `fleet.json` cannot be read or written.
-    """
-    home = settings.home
-    places = list(places)
-    ring = KeyRing(home / "keys")
-    public = ring.ensure(BUS_NAME).public
-    for name in (settings.name, CONSOLE_NAME, *(place.name for place in places)):
-        ring.ensure(name)
-    try:
-        before: BusAddresses | None = FleetFile.load(home).bus
-    except FleetNotFound:
-        before = None
-    key = "" if settings.bus_server_key == CURVE_OFF else settings.bus_server_key or public
-    given = BusAddresses(
-        work=settings.bus_work,
-        control=settings.bus_control,
-        publish=settings.bus_publish,
-        subscribe=settings.bus_subscribe,
-        server_key=key,
-    )
-    bus = choose_bus(given, before)
-    socket_path = image_socket(home)
-    uri = settings.image_uri or image_address(socket_path, home)
-    FleetFile(
-        bus=bus,
-        image_uri=uri,
-        image_socket=str(socket_path) if is_image_local(settings.image_uri) else "",
-        keeper_pid=os.getpid(),
-        started_at=time.time(),
-        places=tuple(FleetPlace(name=place.name, kind=place.kind) for place in places),
-    ).save(home)
-    return settings.model_copy(
-        update={
-            "image_uri": uri,
-            "bus_work": bus.work,
-            "bus_control": bus.control,
-            "bus_publish": bus.publish,
-            "bus_subscribe": bus.subscribe,
-            "bus_server_key": key or CURVE_OFF,
-        }
-    )
 
 
 def main(vessel_class: type[KeeperVessel] = KeeperVessel) -> int:
