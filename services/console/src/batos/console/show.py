@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from batos.console.errors import ConsoleError
-from batos.console.thought import MS_PER_S, Line, Thought
+from batos.console.thought import ENDED, MS_PER_S, Line, Thought
 from batos.protocol import Event, MissionStatus
 
 TICK_S = 0.25
@@ -25,6 +24,7 @@ _ANSWER_CHARACTERS = 240
 """Of a partial answer, once it is given; the whole stands in the log."""
 _SPEAKING_LINES = 3
 
+STATE_STYLES = {"COMPLETE": "green", "FAILED": "red", "RUNNING": "yellow", "BOUND": "green", "REFUSED": "red"}
 PERSONA_STYLES = {"ROBIN": "red", "BRICK": "yellow", "BABS": "blue", "ALFRED": "green"}
 
 
@@ -88,7 +88,8 @@ class Screen:
 
     def failed(self, error: ConsoleError) -> None:
         """Write what is wrong and what to do about it."""
-        self.err.print(Text.assemble(("error: ", "bold red"), clean(str(error))), soft_wrap=True)
+        words = Text.assemble(("error: ", "bold red"), clean(str(error)), (f" [{error.code}]", "dim"))
+        self.err.print(words, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Write something to stderr that is no error."""
@@ -207,15 +208,13 @@ def persona_style(who: str) -> str:
     return PERSONA_STYLES.get(who.split("/", 1)[0].split(" ", 1)[0], "cyan")
 
 
-def outcome_text(status: MissionStatus) -> Group:
+def outcome_text(status: MissionStatus) -> Text:
     """Render how a mission ended."""
     good = status.state == "COMPLETE"
-    head = Text.assemble(
-        (status.state, "bold green" if good else "bold red"), f" in {status.duration_ms / MS_PER_S:.1f} s"
-    )
-    body = Text(clean(status.answer if good else status.error or "no reason was recorded"))
-    facts = Table.grid(padding=(0, 2))
-    rows = {
+    said = status.answer if good else status.error or "no reason was recorded"
+    if status.state not in ENDED:
+        said = f"it has not ended yet: batos mission wait {status.mission_id}"
+    facts = {
         "mission": status.mission_id,
         "tid": status.tid or "none: the thought left no trace",
         "model": status.model or "-",
@@ -224,6 +223,12 @@ def outcome_text(status: MissionStatus) -> Group:
         "tokens": f"{status.usage.prompt_tokens} read, {status.usage.completion_tokens} written",
         "kernel": status.kernel or "-",
     }
-    for name, value in rows.items():
-        facts.add_row(Text(name, "dim"), Text(clean(value), overflow="fold"))
-    return Group(head, Text(), body, Text(), facts)
+    text = Text.assemble(
+        (status.state, STATE_STYLES.get(status.state, "bold")),
+        f" in {status.duration_ms / MS_PER_S:.1f} s\n\n",
+        clean(said),
+        "\n",
+    )
+    for name, value in facts.items():
+        text.append(f"\n{name:<10}", "dim").append(clean(value))
+    return text

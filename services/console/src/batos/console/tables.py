@@ -9,11 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from batos.console.forge import verdict
-from batos.console.show import clean, cut
+from batos.console.show import STATE_STYLES, clean, cut
 from batos.console.thought import MS_PER_S
 from batos.protocol import MissionStatus, OrderStatus
 
-STATE_STYLES = {"COMPLETE": "green", "FAILED": "red", "RUNNING": "yellow", "BOUND": "green", "REFUSED": "red"}
 _TEXT_CHARACTERS = 60
 
 
