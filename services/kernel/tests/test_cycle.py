@@ -9,6 +9,7 @@ import pytest
 
 from batos import mind as image_mind
 from batos.kernel import missions
+from batos.kernel.genesis import STATES
 from batos.protocol import ChatMessage, EventType, FacetAnswered, FacetAsked, StateEntered
 from batos.uvm import plain
 
@@ -96,7 +97,7 @@ def test_records_carry_what_the_design_names(mind: Any) -> None:
     assert [p["prompt_hash"] for p in prompts] == [a["prompt_hash"] for a in answers]
     assert len({p["prompt_hash"] for p in prompts}) == 4
     messages = [ChatMessage(**message) for message in json.loads(prompts[0]["llm_prompt"])]
-    assert [message.role for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [message.role for message in messages] == ["system", *["user", "assistant"] * 3, "user"]
     assert prompts[0]["active_persona"] == "BRICK"
     assert answers[0]["detail"]["finish_reason"] == "stop"
     assert answers[1]["detail"]["facet"] == "sage"
@@ -135,6 +136,20 @@ def test_same_part_twice_is_asked_once(mind: Any) -> None:
     mind.engine.steps["plan"] = json.dumps({"goal": "Name a small boat.", "parts": [part, part]})
     assert mind.think().outcome == "COMPLETE"
     assert mind.engine.batches == [1, 1, 1]
+
+
+def test_copied_parts_are_left_out(mind: Any) -> None:
+    """A part copied from a worked example is not asked; where nothing else was planned, the goal itself is."""
+    copied = dict(STATES["DECOMPOSING"]["examples"][0]["plan"]["parts"][0])
+    own = {"facet": "guide", "ask": "What is odd about boats?"}
+    mind.engine.steps["plan"] = json.dumps({"goal": "Name a small boat.", "parts": [copied, own]})
+    assert mind.think().outcome == "COMPLETE"
+    assert [prompt.label.facet for prompt in mind.engine.asked] == ["", "guide", ""]
+    mind.engine.asked.clear()
+    mind.engine.steps["plan"] = json.dumps({"goal": "Name a small boat.", "parts": [copied]})
+    assert mind.think().outcome == "COMPLETE"
+    assert mind.engine.asked[1].label.facet == copied["facet"]
+    assert mind.engine.asked[1].messages[0].content.endswith("Name a small boat.")
 
 
 def test_cut_answer_ends_with_a_sentence(mind: Any) -> None:

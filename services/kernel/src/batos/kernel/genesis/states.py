@@ -90,7 +90,7 @@ STATES: dict[str, dict[str, Any]] = {
             "one to three parts. Each part asks one facet one short question about the task."
         ),
         "examples": _EXAMPLES,
-        "examples_shown": 2,
+        "examples_shown": 3,
         "tries": TRIES,
         "max_tokens": 384,
         "repeat_penalty": 1.0,

@@ -52,15 +52,22 @@ def plan_prompt_(self, cycle, host, attempt, problem):
 
 
 def read_plan_(self, host, text):
-    """Return the plan in an answer and an empty sentence, or None and what is wrong with it."""
+    """Return the plan in an answer and an empty sentence, or None and what is wrong with it.
+
+    Parts that stand twice are taken once, and parts that were copied from a worked example are left out. Where nothing
+    else was planned, the first facet is asked for the goal itself.
+    """
     plan, problem = host.parsed(text)
     if problem:
         return None, problem
     errors = host.broken("mission_plan", plan)
     if errors:
         return None, "; ".join(errors)
+    shown = {part["ask"] for example in self.examples for part in example["plan"]["parts"]}
     parts = []
     for part in plan["parts"]:
-        if part not in parts:
+        if part not in parts and part["ask"] not in shown:
             parts.append(part)
+    if not parts:
+        parts = [{"facet": plan["parts"][0]["facet"], "ask": plan["goal"]}]
     return {"goal": plan["goal"], "parts": parts}, ""
