@@ -9,12 +9,8 @@ from batos.bus.exchange import (
     SETTLE_S,
     WAITING_PER_SERVICE,
     Exchange,
-    Gone,
-    Instruction,
-    Now,
-    Seen,
-    Send,
 )
+from batos.bus.instructions import Gone, Instruction, Now, Seen, Send
 from batos.protocol import (
     Cancel,
     ErrorReply,
@@ -456,6 +452,20 @@ def test_a_cancelled_request_leaves_the_queue_or_reaches_its_worker(scene: Scene
     assert scene.exchange.waiting() == {}
     forwarded = scene.say("console!", Kind.CANCEL, Cancel(request_id="r1"))
     assert forwarded == [("kernel-1!", Kind.CANCEL, Cancel(request_id="r1"))]
+
+
+def test_everybody_who_asks_under_one_id_gets_its_answer(scene: Scene) -> None:
+    """Two requesters of one id share its execution, whether it waits or is in flight; one may leave it."""
+    scene.hello(card("other"))
+    scene.ask("console!", "r")
+    scene.ask("other!", "r")
+    scene.hello(card("kernel-1"), "kernel")
+    assert scene.exchange.in_flight == 1
+    assert {to for to, _, _ in scene.reply("kernel-1!", "r")} == {"console!", "other!"}
+    scene.ask("console!", "s")
+    assert scene.ask("other!", "s") == [("kernel-1!", Kind.REQUEST, SUBMIT)]
+    assert scene.say("console!", Kind.CANCEL, Cancel(request_id="s")) == []
+    assert scene.reply("kernel-1!", "s") == [("other!", Kind.REPLY, DONE)]
 
 
 def test_the_bus_answers_for_itself(scene: Scene) -> None:

@@ -62,7 +62,7 @@ def test_the_roster_begins_with_the_bus() -> None:
 
 
 def waiting(name: str, service: str = "kernel", size: int = 10) -> Waiting:
-    return Waiting(name, service, "c", [bytes(size)], 0.0, 0.0, 0)
+    return Waiting(name, service, ("c",), [bytes(size)], 0.0, 0.0, 0)
 
 
 def test_the_waiting_room_is_bounded_everywhere() -> None:

@@ -13,8 +13,9 @@ import zmq
 
 from batos.bus.admission import Admission, Gatekeeper
 from batos.bus.errors import AddressUnusable
-from batos.bus.exchange import Exchange, Gone, Instruction, Now, Seen, Send
+from batos.bus.exchange import Exchange
 from batos.bus.fleet import Fleet
+from batos.bus.instructions import Gone, Instruction, Now, Seen, Send
 from batos.protocol import (
     ACK_PREFIX,
     BusAddresses,

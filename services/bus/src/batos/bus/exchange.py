@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from batos.bus.directory import Directory
+from batos.bus.instructions import Gone, Instruction, Now, Seen, Send
 from batos.bus.peers import PeerState, choose
+from batos.bus.voice import Voice
 from batos.bus.waiting import Waiting, WaitingRoom
 from batos.protocol import (
     TYPE_FRAMES,
@@ -15,16 +17,12 @@ from batos.protocol import (
     ErrorReply,
     Header,
     Heartbeat,
-    HeartbeatAck,
     Hello,
-    HelloWanted,
     Kind,
     Message,
     Undecodable,
     VesselCard,
     decode_body,
-    encode,
-    new_id,
     open_frames,
 )
 
@@ -55,45 +53,15 @@ WAITING_BYTES = 256 * 1024 * 1024
 WAITING_SERVICES = 1_000
 
 
-class Now(NamedTuple):
-    """The time: seconds of the monotonic clock for intervals, of the epoch for deadlines."""
-
-    mono: float
-    wall: float
-
-
-class Send(NamedTuple):
-    """Hand these frames to a peer; `request_id` is set where they are a request."""
-
-    route: bytes
-    frames: list[bytes]
-    request_id: str = ""
-
-
-class Seen(NamedTuple):
-    """A peer came or its card changed. `seq` numbers what it said of itself, over both channels."""
-
-    card: VesselCard
-    seq: int = 0
-
-
-class Gone(NamedTuple):
-    """A peer is no more on this channel: it left in order or was lost."""
-
-    session: str
-    lost: bool
-
-
-Instruction = Send | Seen | Gone
 Local = Callable[[Message], Message]
 _Taker = Callable[[PeerState, Header, list[bytes], Now], list[Instruction]]
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """A request that somebody works on. `requester` is empty while only the worker has told of it."""
+    """A request that somebody works on. It has no requesters while only the worker has told of it."""
 
-    requester: str
+    requesters: tuple[str, ...]
     worker: str
     service: str
 
@@ -119,19 +87,16 @@ class Exchange:
             heartbeat_s: seconds between two ticks and between two heartbeats of a peer.
             now: the time.
         """
-        self._card = card
+        self._voice = Voice(card)
         self._own_services = own_services
         self._local = local
         self._heartbeat_s = heartbeat_s
         self._settled_at = now.mono + heartbeat_s + SETTLE_S
         self._ticked_at = now.mono
-        self._routes: dict[bytes, PeerState] = {}
-        self._sessions: dict[str, PeerState] = {}
-        self._providers: dict[str, dict[str, PeerState]] = {}
+        self._directory = Directory()
         self._waiting = WaitingRoom(per_service=WAITING_PER_SERVICE, size=WAITING_BYTES, services=WAITING_SERVICES)
         self._flights: dict[str, _Flight] = {}
         self._answered: OrderedDict[str, str] = OrderedDict()
-        self._families: set[str] = {"bus", "vessel"}
         self._arrivals = 0
         self._turns = 0
         self._takers: dict[Kind, _Taker] = {
@@ -150,7 +115,7 @@ class Exchange:
     @property
     def peers(self) -> int:
         """Peers that are there."""
-        return len(self._sessions)
+        return len(self._directory)
 
     @property
     def in_flight(self) -> int:
@@ -161,9 +126,14 @@ class Exchange:
         """How many requests wait, by family of services (`kernel` for `kernel/kernel-1`)."""
         lengths: dict[str, int] = {}
         for service, length in self._waiting.lengths().items():
-            family = self._family(service)
+            family = self._directory.family(service)
             lengths[family] = lengths.get(family, 0) + length
         return lengths
+
+    def heard_at(self, session: str) -> float | None:
+        """Monotonic seconds when a peer was last heard of on this channel."""
+        peer = self._directory.get(session)
+        return None if peer is None else peer.seen_at
 
     # ------------------------------------------------------------------------------------------ events
 
@@ -173,20 +143,19 @@ class Exchange:
             kind, header, body = open_frames(frames)
             if kind is Kind.HELLO:
                 return self._hello(route, header, body, now)
-            peer = self._routes.get(route)
+            peer = self._directory.at(route)
             if peer is None:
-                wanted = HelloWanted(bus_incarnation=self._card.incarnation)
-                return [Send(route, encode(Kind.HELLO_WANTED, self._header(), wanted))]
+                return [self._voice.wanted(route)]
             peer.seen_at = now.mono
             peer.unreachable_since = None
             return self._takers.get(kind, _misplaced)(peer, header, frames, now)
         except Undecodable as error:
             self.undecodable += 1
-            return [self._error(route, "", "", error.code, error.message, error.hint)]
+            return [self._voice.undecodable(route, error)]
 
     def undelivered(self, send: Send, now: Now) -> list[Instruction]:
         """Take note that frames could not be handed to a peer: a request among them goes to another."""
-        peer = self._routes.get(send.route)
+        peer = self._directory.at(send.route)
         if peer is None:
             return []
         if peer.unreachable_since is None:
@@ -196,16 +165,8 @@ class Exchange:
             return []
         del self._flights[send.request_id]
         peer.in_flight.pop(send.request_id, None)
-        requester = self._sessions.get(flight.requester)
-        if requester is None:
-            return []
         _, header, _ = open_frames(send.frames)
-        return self._dispatch_or_wait(requester, header, send.frames, now)
-
-    def heard_at(self, session: str) -> float | None:
-        """Monotonic seconds when a peer was last heard of on this channel."""
-        peer = self._sessions.get(session)
-        return None if peer is None else peer.seen_at
+        return self._dispatch_or_wait(flight.requesters, header, send.frames, now)
 
     def tick(self, now: Now, elsewhere: Callable[[str], float | None] = lambda _: None) -> list[Instruction]:
         """Once a heartbeat: say that the bus is here, find the lost, drop what nobody waits for, give out the rest.
@@ -217,23 +178,24 @@ class Exchange:
         late = now.mono - self._ticked_at - self._heartbeat_s
         self._ticked_at = now.mono
         done: list[Instruction] = []
-        ack = encode(Kind.HEARTBEAT_ACK, self._header(), HeartbeatAck(bus_incarnation=self._card.incarnation))
-        for peer in list(self._sessions.values()):
+        ack = self._voice.ack()
+        for peer in self._directory:
             if late > self._heartbeat_s:
                 peer.seen_at += late  # the bus stood still, not the peers
             if self._is_gone(peer, now, elsewhere(peer.session)):
                 done += self._remove(peer)
             else:
                 done.append(Send(peer.route, ack))
-                for request_id in [key for key, until in peer.in_flight.items() if until + GRACE_S < now.mono]:
-                    del peer.in_flight[request_id]
-                    self._flights.pop(request_id, None)
+                self._release(peer, now)
         for request in self._waiting:
-            if request.expires <= now.mono or request.requester not in self._sessions:
+            if request.expires <= now.mono:
                 self._waiting.remove(request.id)
                 self._count(request.service, "expired")
+            elif not any(requester in self._directory for requester in request.requesters):
+                self._waiting.remove(request.id)
+                self._count(request.service, "unclaimed")
         for service in self._waiting.services():
-            for peer in list(self._providers.get(service, {}).values()):
+            for peer in list(self._directory.providers(service)):
                 done += self._pump(peer, now)
         return done
 
@@ -244,33 +206,22 @@ class Exchange:
         if not isinstance(hello, Hello):
             raise Undecodable("body_invalid", "a HELLO carries a Hello")
         done: list[Instruction] = []
-        session = hello.card.incarnation
-        peer = self._sessions.get(session)
-        if peer is None:
-            peer = PeerState(route, hello.card, hello.services, hello.capacity, now.mono)
-            self._sessions[session] = peer
-        elif peer.route != route:
-            del self._routes[peer.route]
-            done += self._lost_on_the_way(peer, hello)
-        for service in peer.services:
-            self._providers.get(service, {}).pop(session, None)
-        peer.route, peer.card, peer.services = route, hello.card, hello.services
-        peer.capacity = max(1, hello.capacity)
-        peer.seen_at, peer.unreachable_since, peer.leaving = now.mono, None, False
-        self._routes[route] = peer
-        for service in hello.services:
-            self._providers.setdefault(service, {})[session] = peer
-            self._families.add(service.partition("/")[0])
+        known = self._directory.get(hello.card.incarnation)
+        if known is not None and known.route != route:
+            done += self._lost_on_the_way(known, hello)
+        peer = self._directory.welcome(route, hello, now.mono)
         for request_id in hello.running:
             peer.in_flight.setdefault(request_id, now.mono + CLAIM_S)
             if request_id not in self._flights:
-                self._flights[request_id] = _Flight("", session, "")
+                self._flights[request_id] = _Flight((), peer.session, "")
         for request_id in hello.answered:
-            self._remember(request_id, session)
-        ack = HeartbeatAck(bus_incarnation=self._card.incarnation)
-        done.append(Send(route, encode(Kind.HEARTBEAT_ACK, self._header(), ack)))
-        done.append(Seen(peer.card, header.seq))
-        return [*done, *self._claimed(hello, peer), *self._pump(peer, now)]
+            self._remember(request_id, peer.session)
+        done += [Send(route, self._voice.ack()), Seen(peer.card, header.seq)]
+        for request_id in (*hello.running, *hello.answered):
+            request = self._waiting.remove(request_id)
+            if request is not None:
+                done.append(self._give(peer, request))
+        return done + self._pump(peer, now)
 
     def _lost_on_the_way(self, peer: PeerState, hello: Hello) -> list[Instruction]:
         """A peer came back by another route: what it does not have was lost on the old one."""
@@ -278,15 +229,6 @@ class Exchange:
         for request_id in [key for key in peer.in_flight if key not in hello.running]:
             del peer.in_flight[request_id]
             done += self._fail_flight(request_id, peer, "connection_lost", "its connection was lost on the way")
-        return done
-
-    def _claimed(self, hello: Hello, peer: PeerState) -> list[Instruction]:
-        """Requests that waited for this very peer, which has them already, are its own from here on."""
-        done: list[Instruction] = []
-        for request_id in (*hello.running, *hello.answered):
-            request = self._waiting.remove(request_id) if request_id in self._waiting else None
-            if request is not None:
-                done.append(self._give(peer, request))
         return done
 
     def _goodbye(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
@@ -311,44 +253,19 @@ class Exchange:
             return [self._answer(peer, header, frames[2])]
         flight = self._flights.get(header.id)
         if flight is not None:
-            worker = self._sessions.get(flight.worker)
+            worker = self._directory.get(flight.worker)
             if worker is not None:
-                flight.requester = peer.session
+                if peer.session not in flight.requesters:
+                    flight.requesters = (*flight.requesters, peer.session)
                 flight.service = header.service
                 return [Send(worker.route, frames, header.id)]
             del self._flights[header.id]
-        if header.id in self._waiting:
+        waiting = self._waiting.get(header.id)
+        if waiting is not None:
+            if peer.session not in waiting.requesters:
+                waiting.requesters = (*waiting.requesters, peer.session)
             return []
-        return self._dispatch_or_wait(peer, header, frames, now)
-
-    def _dispatch_or_wait(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
-        """Give a request to somebody, or let it wait."""
-        answered_by = self._answered.get(header.id)
-        worker = self._sessions.get(answered_by) if answered_by is not None else None
-        if worker is not None and worker.unreachable_since is not None:
-            worker = None
-        not_before = self._settled_at if header.attempt and worker is None else 0.0
-        if worker is None and not_before <= now.mono:
-            worker = choose(header.service, self._providers.get(header.service, {}).values())
-        self._arrivals += 1
-        expires = now.mono + header.deadline - now.wall
-        request = Waiting(header.id, header.service, peer.session, frames, expires, not_before, self._arrivals)
-        if worker is not None:
-            return [self._give(worker, request)]
-        if self._waiting.add(request):
-            return []
-        self._count(header.service, "refused")
-        return [
-            self._error(
-                peer.route,
-                header.id,
-                header.service,
-                "queue_full",
-                f"too many requests wait for {header.service!r} already",
-                "ask less at a time, or start more vessels of that service",
-                transient=True,
-            )
-        ]
+        return self._dispatch_or_wait((peer.session,), header, frames, now)
 
     def _reply(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
         done: list[Instruction] = []
@@ -360,12 +277,9 @@ class Exchange:
         flight = self._flights.get(request_id)
         if flight is not None and (replied or flight.worker == peer.session):
             del self._flights[request_id]
-            requester = self._sessions.get(flight.requester)
-            if requester is not None:
-                self._count(flight.service, "replied" if replied else "failed")
-                done.append(Send(requester.route, frames))
-            else:
-                self._count(flight.service, "unclaimed")
+            done += [Send(requester.route, frames) for requester in self._present(flight.requesters)]
+            outcome = "replied" if replied else "failed"
+            self._count(flight.service, outcome if done else "unclaimed")
         return done + self._pump(peer, now)
 
     def _cancel(self, peer: PeerState, header: Header, frames: list[bytes], now: Now) -> list[Instruction]:
@@ -373,28 +287,75 @@ class Exchange:
         message = decode_body(Kind.CANCEL, frames[2])
         if not isinstance(message, Cancel):
             raise Undecodable("body_invalid", "a CANCEL carries a Cancel")
-        request = self._waiting.get(message.request_id)
-        if request is not None and request.requester == peer.session:
-            self._waiting.remove(request.id)
-            self._count(request.service, "cancelled")
+        waiting = self._waiting.get(message.request_id)
+        if waiting is not None and waiting.requesters == (peer.session,):
+            self._waiting.remove(waiting.id)
+            self._count(waiting.service, "cancelled")
             return []
-        flight = self._flights.get(message.request_id)
-        if flight is None or flight.requester != peer.session:
+        request = waiting or self._flights.get(message.request_id)
+        if request is None or peer.session not in request.requesters:
             return []
-        worker = self._sessions.get(flight.worker)
-        return [Send(worker.route, frames)] if worker is not None else []
+        request.requesters = tuple(other for other in request.requesters if other != peer.session)
+        worker = self._directory.get(request.worker) if isinstance(request, _Flight) else None
+        if request.requesters or worker is None:
+            return []
+        return [Send(worker.route, frames)]
+
+    def _answer(self, peer: PeerState, header: Header, body: bytes) -> Send:
+        """Answer a request to the bus itself."""
+        try:
+            message = decode_body(Kind.REQUEST, body)
+        except Undecodable as error:
+            self.undecodable += 1
+            return self._voice.undecodable(peer.route, error, header)
+        local = self._local.get(type(message))
+        if local is None:
+            self._count(header.service, "failed")
+            refusal = ErrorReply(code="not_served", message=f"the bus does not handle {type(message).__name__}")
+            return self._voice.error(peer.route, header.id, header.service, refusal)
+        self._count(header.service, "replied")
+        return self._voice.reply(peer.route, header, local(message))
 
     # ------------------------------------------------------------------------------------------ steps
+
+    def _dispatch_or_wait(
+        self, requesters: tuple[str, ...], header: Header, frames: list[bytes], now: Now
+    ) -> list[Instruction]:
+        """Give a request to somebody, or let it wait."""
+        worker = self._directory.get(self._answered.get(header.id))
+        if worker is not None and worker.unreachable_since is not None:
+            worker = None
+        not_before = self._settled_at if header.attempt and worker is None else 0.0
+        if worker is None and not_before <= now.mono:
+            worker = choose(header.service, self._directory.providers(header.service))
+        self._arrivals += 1
+        expires = now.mono + header.deadline - now.wall
+        request = Waiting(header.id, header.service, requesters, frames, expires, not_before, self._arrivals)
+        if worker is not None:
+            return [self._give(worker, request)]
+        if self._waiting.add(request):
+            return []
+        self._count(header.service, "refused")
+        error = ErrorReply(
+            code="queue_full",
+            message=f"too many requests wait for {header.service!r} already",
+            hint="ask less at a time, or start more vessels of that service",
+            transient=True,
+        )
+        return [
+            self._voice.error(requester.route, header.id, header.service, error)
+            for requester in self._present(requesters)
+        ]
 
     def _give(self, worker: PeerState, request: Waiting) -> Send:
         self._turns += 1
         worker.turn = self._turns
         worker.in_flight[request.id] = request.expires
-        self._flights[request.id] = _Flight(request.requester, worker.session, request.service)
+        self._flights[request.id] = _Flight(request.requesters, worker.session, request.service)
         return Send(worker.route, request.frames, request.id)
 
     def _pump(self, worker: PeerState, now: Now) -> list[Instruction]:
-        """Give a peer what waits for its services, oldest first, while it is free."""
+        """Give out what waits for a peer's services, oldest first, while it is free."""
         done: list[Instruction] = []
         while len(self._waiting) and worker.free:
             ready = [
@@ -402,7 +363,7 @@ class Exchange:
                 for service in worker.services
                 if (first := self._waiting.first(service)) is not None
                 and first.not_before <= now.mono
-                and (taker := choose(service, self._providers[service].values())) is not None
+                and (taker := choose(service, self._directory.providers(service))) is not None
             ]
             if not ready:
                 break
@@ -413,6 +374,15 @@ class Exchange:
                 continue
             done.append(self._give(taker, request))
         return done
+
+    def _release(self, peer: PeerState, now: Now) -> None:
+        """Free a peer of requests that were never answered."""
+        for request_id in [key for key, until in peer.in_flight.items() if until + GRACE_S < now.mono]:
+            del peer.in_flight[request_id]
+            flight = self._flights.get(request_id)
+            if flight is not None and flight.worker == peer.session:
+                del self._flights[request_id]
+                self._count(flight.service, "unanswered")
 
     def _is_gone(self, peer: PeerState, now: Now, elsewhere: float | None) -> bool:
         unreachable = peer.unreachable_since
@@ -425,13 +395,7 @@ class Exchange:
 
     def _remove(self, peer: PeerState) -> list[Instruction]:
         """Forget a peer; who waits for its answers is told to ask again."""
-        del self._sessions[peer.session]
-        self._routes.pop(peer.route, None)
-        for service in peer.services:
-            providers = self._providers.get(service, {})
-            providers.pop(peer.session, None)
-            if not providers:
-                self._providers.pop(service, None)
+        self._directory.remove(peer)
         done: list[Instruction] = []
         message = f"{peer.card.name} was lost while it worked on it"
         for request_id in peer.in_flight:
@@ -443,27 +407,15 @@ class Exchange:
         if flight is None or flight.worker != worker.session:
             return []
         del self._flights[request_id]
-        requester = self._sessions.get(flight.requester)
         self._count(flight.service, code)
-        if requester is None:
-            return []
-        return [self._error(requester.route, request_id, flight.service, code, message, "", transient=True)]
+        error = ErrorReply(code=code, message=message, transient=True)
+        return [
+            self._voice.error(requester.route, request_id, flight.service, error)
+            for requester in self._present(flight.requesters)
+        ]
 
-    def _answer(self, peer: PeerState, header: Header, body: bytes) -> Send:
-        """Answer a request to the bus itself."""
-        try:
-            message = decode_body(Kind.REQUEST, body)
-        except Undecodable as error:
-            self.undecodable += 1
-            return self._error(peer.route, header.id, header.service, error.code, error.message, error.hint)
-        local = self._local.get(type(message))
-        if local is None:
-            self._count(header.service, "failed")
-            return self._error(
-                peer.route, header.id, header.service, "not_served", f"the bus does not handle {type(message).__name__}"
-            )
-        self._count(header.service, "replied")
-        return Send(peer.route, encode(Kind.REPLY, self._header(header.id, header.service), local(message)))
+    def _present(self, sessions: tuple[str, ...]) -> list[PeerState]:
+        return [peer for session in sessions if (peer := self._directory.get(session)) is not None]
 
     def _remember(self, request_id: str, session: str) -> None:
         self._answered[request_id] = session
@@ -471,32 +423,8 @@ class Exchange:
         if len(self._answered) > REMEMBERED_ANSWERS:
             self._answered.popitem(last=False)
 
-    def _error(
-        self,
-        route: bytes,
-        request_id: str,
-        service: str,
-        code: str,
-        message: str,
-        hint: str = "",
-        *,
-        transient: bool = False,
-    ) -> Send:
-        reply = ErrorReply(code=code, message=message, hint=hint, transient=transient)
-        return Send(route, encode(Kind.ERROR, self._header(request_id, service), reply))
-
-    def _header(self, parent: str = "", service: str = "") -> Header:
-        return Header(
-            id=new_id(), parent=parent, session=self._card.incarnation, sender=self._card.name, service=service
-        )
-
-    def _family(self, service: str) -> str:
-        """Return what a service is counted under: names that nobody ever served share one."""
-        family = service.partition("/")[0]
-        return family if family in self._families else "unknown"
-
     def _count(self, service: str, outcome: str) -> None:
-        key = (self._family(service), outcome)
+        key = (self._directory.family(service), outcome)
         self.outcomes[key] = self.outcomes.get(key, 0) + 1
 
 

@@ -30,6 +30,14 @@ class BusVessel(Vessel[BusSettings]):
     async def start(self) -> None:
         """Bind the four addresses."""
         addresses = self.settings.bus_addresses()
+        for which in ("work", "control", "publish", "subscribe"):
+            address = getattr(self.settings, f"bus_{which}")
+            if address.rpartition(":")[2] in {"0", "*"}:
+                raise StartFailed(
+                    "address_unusable",
+                    f"{which} address {address} names no port, so that no vessel could find it after a restart",
+                    f"set BATOS_BUS_{which.upper()} to an address with a port for the whole fleet",
+                )
         ring = KeyRing(self.settings.home / "keys")
         keys = ring.ensure(self.name)
         if addresses.server_key and addresses.server_key != keys.public:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """One request that waits.
 
     Attributes:
         id: of the request.
         service: whom it is for.
-        requester: incarnation that asks.
+        requesters: incarnations that ask.
         frames: type frame, header and body as they came.
         expires: monotonic seconds of its deadline.
         not_before: monotonic seconds before which it is given to nobody.
@@ -23,7 +23,7 @@ class Waiting:
 
     id: str
     service: str
-    requester: str
+    requesters: tuple[str, ...]
     frames: list[bytes]
     expires: float
     not_before: float
