@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,12 +60,14 @@ class Workshop:
             **{f"BATOS_{key.upper()}": value for key, value in settings.items()},
         }
 
-    def start(self, module: str, name: str, **settings: str) -> subprocess.Popen[str]:
-        """Start a vessel as a process of its own."""
+    def start(
+        self, module: str, name: str, extra: Mapping[str, str] | None = None, **settings: str
+    ) -> subprocess.Popen[str]:
+        """Start a vessel as a process of its own; `extra` are environment variables beside its settings."""
         with (self.home / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env=self.environment(name, **settings),
+                env=self.environment(name, **settings) | dict(extra or {}),
                 cwd=self.home,
                 stderr=log,
                 text=True,

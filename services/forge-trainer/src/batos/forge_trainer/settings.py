@@ -51,3 +51,6 @@ class ForgeSettings(VesselSettings):
     forge_sync_interval_s: float = Field(
         default=1.0, ge=0.05, le=600, description="Seconds between two looks for new orders in the image."
     )
+    forge_describe_timeout_s: float = Field(
+        default=5.0, ge=0.1, le=600, description="Seconds that the engine may take to say which model it serves."
+    )

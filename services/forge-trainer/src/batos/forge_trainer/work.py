@@ -37,7 +37,6 @@ WORK_FOLDER = "forge"
 """Where orders are worked on, in the fleet's home."""
 ENVIRONMENT_SCRIPT = "scripts/environment.py"
 FORGE_ENVIRONMENT = ".venv-forge"
-DESCRIBE_TIMEOUT_S = 5.0
 
 _log = logging.getLogger("batos.forge")
 
@@ -152,7 +151,7 @@ class Smith:
     async def _served(self) -> EngineDescription | None:
         try:
             return await self._peer.request(
-                "inference", EngineDescribe(), EngineDescription, timeout_s=DESCRIBE_TIMEOUT_S
+                "inference", EngineDescribe(), EngineDescription, timeout_s=self._settings.forge_describe_timeout_s
             )
         except ProtocolError as error:
             _log.warning("no engine says which model it serves, training goes on with the forge's own: %s", error)
