@@ -6,6 +6,7 @@ folder is admitted, so a vessel on another machine needs only that one file brou
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _Z85_LENGTH = 40
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,15 @@ class KeyRing:
         return KeyPair(public=public, secret=secret_text)
 
     def known(self) -> set[str]:
-        """Return every public key in the folder; files that hold none are left out."""
+        """Return every public key in the folder; a file that holds none is left out, and logged."""
         keys = set()
         for path in self.folder.glob("*.public"):
             try:
                 keys.add(_read(path))
-            except (BadKey, FileNotFoundError):
-                continue
+            except FileNotFoundError:
+                continue  # removed since it was listed
+            except BadKey as error:
+                _log.warning("not admitted: %s", error)
         return keys
 
     def _write_once(self, path: Path, text: str) -> None:
