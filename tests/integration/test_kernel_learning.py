@@ -57,7 +57,7 @@ def passed(mind: MindUnderTest, order_id: str, dataset_id: str) -> None:
 
 
 async def test_promoted_adapter_answers_next(mind: MindUnderTest) -> None:
-    """An order's adapter is loaded by every replica and bound; the next thought asks with it, until it is rolled back."""
+    """An order's adapter is loaded by every replica and bound; the next thought asks with it, until a rollback."""
     await mind.begin()
     second = ScriptedInference()
     second.gate.set()

@@ -218,12 +218,13 @@ async def test_genesis_runs_once(mind: MindUnderTest) -> None:
     again = await mind.wait(GENESIS_MISSION_ID)
     assert again == status
     assert len([prompt for prompt in mind.engine.asked[asked:] if prompt.label.mission_id == GENESIS_MISSION_ID]) == 0
-    outcomes = [
-        record
-        for record in mind.records()
-        if record["mission_id"] == GENESIS_MISSION_ID and record["event_type"] == "FINAL_OUTCOME"
-    ]
-    assert len(outcomes) == 1
+
+    def outcomes() -> int:
+        mine = [record for record in mind.records() if record["mission_id"] == GENESIS_MISSION_ID]
+        return len([record for record in mine if record["event_type"] == "FINAL_OUTCOME"])
+
+    await mind.until(outcomes, "its outcome to be logged")
+    assert outcomes() == 1
 
 
 async def test_genesis_gives_way(mind: MindUnderTest) -> None:
@@ -296,12 +297,13 @@ async def test_expired_drain_gives_back(mind: MindUnderTest) -> None:
     mind.engine.gate.set()
     status = await mind.wait(mission_id)
     assert (status.state, status.kernel, status.cycle_id) == ("COMPLETE", "kernel-2", cycle)
-    ends = [
-        record
-        for record in mind.records()
-        if record["mission_id"] == mission_id and record["event_type"] == "FINAL_OUTCOME"
-    ]
-    assert [record["final_outcome"] for record in ends] == ["COMPLETE"]
+
+    def ends() -> list[str]:
+        mine = [record for record in mind.records() if record["mission_id"] == mission_id]
+        return [record["final_outcome"] for record in mine if record["event_type"] == "FINAL_OUTCOME"]
+
+    await mind.until(ends, "the outcome to be logged")
+    assert ends() == ["COMPLETE"]
 
 
 async def test_two_incarnations_of_one_name(mind: MindUnderTest) -> None:

@@ -124,6 +124,7 @@ class Kernel:
             roster_s=0.01,
             adopt_after_s=0.05,
             most_adoptions=2,
+            genesis_after_s=0.05,
         )
 
     def engine_for(self, mission_id: str) -> Any:

@@ -48,6 +48,7 @@ class Scheduler:
         roster_s: float,
         adopt_after_s: float,
         most_adoptions: int,
+        genesis_after_s: float,
     ) -> None:
         """Begin without having looked.
 
@@ -67,6 +68,7 @@ class Scheduler:
             roster_s: seconds between two looks at the roster.
             adopt_after_s: seconds that an owner has to be missing.
             most_adoptions: how often a mission is started again.
+            genesis_after_s: seconds without any other mission before genesis begins.
         """
         self._image = image
         self._owner = owner
@@ -82,6 +84,8 @@ class Scheduler:
         self._poll_s = poll_s
         self._roster_s = roster_s
         self._most_adoptions = most_adoptions
+        self._genesis_after_s = genesis_after_s
+        self._busy_at = time.monotonic()
         self._absence = Absence(adopt_after_s)
         self._strays: frozenset[tuple[str, int]] = frozenset()
         self._changed = asyncio.Event()
@@ -133,7 +137,8 @@ class Scheduler:
             outlook.adoptable + outlook.waiting, key=lambda mission: (mission.submitted_at, mission.mission_id)
         )
         asked = [mission for mission in due if mission.author != GENESIS]
-        started = await asyncio.to_thread(self._start, asked or due) if due else 0
+        chosen = asked or (due if time.monotonic() - self._busy_at >= self._genesis_after_s else [])
+        started = await asyncio.to_thread(self._start, chosen) if chosen else 0
         self._places.set_queued(started < len(asked))
         if started < len(asked) and not self._places.free:
             await self._make_room()
@@ -163,17 +168,22 @@ class Scheduler:
             await asyncio.to_thread(self._runner.give_back, genesis, "gave_way")
 
     def _outlook(self) -> Outlook:
-        at_work = frozenset(running.ticket.mission_id for running in self._runner.at_work())
+        before = self._at_work()
         with self._image.snapshot() as root:
             found = missions.open_missions(root)
+        if any(mission.author != GENESIS and mission.state not in missions.ENDED for mission in found):
+            self._busy_at = time.monotonic()
         return look(
             found,
             owner=self._owner,
-            at_work=at_work | frozenset(running.ticket.mission_id for running in self._runner.at_work()),
+            at_work=before | self._at_work(),  # what began or ended meanwhile is no stray
             strays_before=self._strays,
             gone=self._absence.gone,
             most_adoptions=self._most_adoptions,
         )
+
+    def _at_work(self) -> frozenset[str]:
+        return frozenset(running.ticket.mission_id for running in self._runner.at_work())
 
     def _claimed(self, due: list[OpenMission]) -> list[Ticket]:
         def work(root: Any) -> list[Ticket]:

@@ -37,6 +37,9 @@ class KernelSettings(VesselSettings):
     kernel_max_adoptions: int = Field(
         default=20, ge=1, le=1000, description="How often a mission whose kernel was lost is started again."
     )
+    kernel_genesis_after_s: float = Field(
+        default=2.0, ge=0, le=3600, description="Seconds without any other mission before genesis begins."
+    )
     kernel_infer_timeout_s: float = Field(
         default=120.0, ge=1, le=3600, description="Seconds that the answers to one batch of prompts may take."
     )

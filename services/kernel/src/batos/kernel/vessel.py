@@ -234,6 +234,7 @@ class KernelVessel(Vessel[KernelSettings]):
             roster_s=settings.kernel_roster_s,
             adopt_after_s=settings.kernel_adopt_after_s,
             most_adoptions=settings.kernel_max_adoptions,
+            genesis_after_s=settings.kernel_genesis_after_s,
         )
         intake = self._intake = Intake(
             image=image,
