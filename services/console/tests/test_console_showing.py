@@ -14,7 +14,7 @@ from batos.console import status as fleet_status
 from batos.console.progress import Moving
 from batos.console.session import Session
 from batos.console.settings import ConsoleSettings
-from batos.console.show import LiveView, Screen, clean, cut, speaking_text
+from batos.console.show import LineView, LiveView, Screen, clean, cut, speaking_text
 from batos.console.thought import Thought
 from batos.console.watching import Watch
 from batos.protocol import (
@@ -99,6 +99,19 @@ def test_a_terminal_shows_tokens_as_they_come() -> None:
         view.event(event)
     assert "two facets" in written(found)
     view.close()
+
+
+def test_lines_break_a_silence() -> None:
+    """Without a terminal, who is being listened to is said again after five seconds without a line."""
+    found, now = screen(), [0.0]
+    view = LineView(Thought("m1"), found.out, clock=lambda: now[0])
+    view.tick()
+    for event in thought("m1")[:-1]:
+        view.event(event)
+    for second in range(1, 12):
+        now[0] = float(second)
+        view.tick()
+    assert written(found).splitlines()[2:] == ["  … BRICK/plan: two facets (5 s)", "  … BRICK/plan: two facets (10 s)"]
 
 
 def test_models_cannot_steer_the_terminal() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -20,6 +21,9 @@ TICK_S = 0.25
 
 _PLAIN_WIDTH = 160
 """Columns of tables that are not written to a terminal."""
+QUIET_S = 5.0
+"""Seconds of silence after which lines say what is being waited for."""
+_TAIL_CHARACTERS = 100
 _ANSWER_CHARACTERS = 240
 """Of a partial answer, once it is given; the whole stands in the log."""
 _SPEAKING_LINES = 3
@@ -136,26 +140,44 @@ class SilentView:
 
 
 class LineView:
-    """Shows a thought as lines: one for each state, one for each answer."""
+    """Shows a thought as lines: one for each state, one for each answer, and in between how far it is."""
 
-    def __init__(self, thought: Thought, console: Console) -> None:
+    def __init__(self, thought: Thought, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.thought = thought
         self.console = console
+        self._clock = clock
+        self._began = self._spoke_at = clock()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the view was made."""
+        return self._clock() - self._began
 
     def event(self, event: Event) -> None:
         """Write the lines that this event is worth."""
         for line in self.thought.feed(event):
-            self.console.print(line_text(line), soft_wrap=True)
+            self._print(line_text(line))
 
     def note(self, text: str) -> None:
         """Write it as a line."""
-        self.console.print(line_text(Line("note", "", text)), soft_wrap=True)
+        self._print(line_text(Line("note", "", text)))
 
     def tick(self) -> None:
-        """Lines stay as they are."""
+        """After some silence, say who is being listened to."""
+        if self._clock() - self._spoke_at < QUIET_S:
+            return
+        for speaking in self.thought.speaking.values():
+            tail = " ".join(clean(speaking.text).split())[-_TAIL_CHARACTERS:]
+            self._print(Text(f"  … {speaking.who}: {tail or 'not a word yet'} ({self.elapsed_s:.0f} s)", "dim"))
+        if not self.thought.speaking:
+            self._print(Text(f"  … {self.thought.state or 'waiting for a kernel'} ({self.elapsed_s:.0f} s)", "dim"))
 
     def close(self) -> None:
         """Lines stay as they are."""
+
+    def _print(self, text: Text) -> None:
+        self.console.print(text, soft_wrap=True)
+        self._spoke_at = self._clock()
 
 
 class LiveView(LineView):
@@ -163,7 +185,6 @@ class LiveView(LineView):
 
     def __init__(self, thought: Thought, console: Console) -> None:
         super().__init__(thought, console)
-        self._began = time.monotonic()
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
 
@@ -175,7 +196,7 @@ class LiveView(LineView):
     def tick(self) -> None:
         """Draw what is being said."""
         waiting = self.thought.state or "waiting for a kernel"
-        header = Text(f"{waiting} · {time.monotonic() - self._began:.0f} s", style="dim")
+        header = Text(f"{waiting} · {self.elapsed_s:.0f} s", style="dim")
         saying = [speaking_text(who.who, who.text, self.console.width) for who in self.thought.speaking.values()]
         self._live.update(Group(*saying, header), refresh=True)
 
