@@ -74,9 +74,10 @@ class LlamaSettings:
     choosing: Choosing
     times: KeepingTimes
 
+
 SLEEPING_BARRIERS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """llama.cpp's threads meet a few hundred times a token. OpenMP's default is to spin there: on a machine whose cores are
-wanted by others, too, each meeting then costs a time slice (measured on two busy cores: 2 tokens a second, asleep 22)."""
+wanted by others, too, each meeting then costs a time slice (two busy cores: 2 tokens a second; asleep: 20)."""
 
 
 class LlamaEngine(Engine):
