@@ -194,4 +194,4 @@ class Engine(ABC):
 
     @abstractmethod
     async def metrics(self) -> Mapping[str, float]:
-        """Return the engine's own figures by name, for example `requests_running`; empty where it keeps none."""
+        """Return the engine's own figures by its own names and `requests_running`; empty where it keeps none."""

@@ -89,7 +89,7 @@ async def events(client: httpx.AsyncClient, path: str, body: Mapping[str, Any]) 
                 continue
             event = msgspec.json.decode(rest)
             if name == "error" or "error" in event:
-                raise refusal(response.status_code, rest.encode())
+                raise refusal(_code(rest.encode()), rest.encode())
             yield event
 
 
@@ -106,6 +106,12 @@ def refusal(status: int, content: bytes) -> InferenceError:
     if httpx.codes.is_client_error(status):
         return RequestInvalid("request_refused", f"the engine refused the request: {words[:SHOWN]}")
     return EngineFailed(f"the engine failed with status {status}: {words[:SHOWN]}", "its log says more")
+
+
+def _code(content: bytes) -> int:
+    """Return the status that an error within a stream names."""
+    code = _fault(content).get("code")
+    return code if isinstance(code, int) else httpx.codes.INTERNAL_SERVER_ERROR
 
 
 def _fault(content: bytes) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class VllmEngine(Engine):
                     if not sample.name.endswith("_created"):
                         name = sample.name.removeprefix(METRIC_PREFIX)
                         totals[name] = totals.get(name, 0.0) + sample.value
-        return totals
+        return {**totals, "requests_running": totals.get("num_requests_running", 0.0)}
 
     async def _fitted(self, api: OpenAIApi, question: Question) -> Question:
         """Return the question with no more tokens asked for than fit: vLLM refuses what might not."""
