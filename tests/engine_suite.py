@@ -26,6 +26,8 @@ PATIENCE_S = 90.0
 """How long a condition may take to come true, on a busy machine."""
 FIRST, SECOND = "brick-00000000000000a1", "babs-00000000000000b2"
 """Names of the two adapters."""
+STRENGTH = 15.0
+"""Of the adapters: what they say is no sense, but each its own, whatever an engine's sums do in their last digits."""
 QUESTIONS = ("Name three colours.", "What is a ship?")
 
 PLAN = schema.bounded(
@@ -130,12 +132,11 @@ class EngineSuite:
     async def test_cancelling_frees_the_slot(self, engine: Engine) -> None:
         """Long questions in every slot are dropped; the engine turns idle and answers the next one."""
         begun = [asyncio.Event() for _ in range(engine.facts.slots)]
-        running = [
-            asyncio.create_task(
-                engine.infer(question("Write.", wanted=LONG, max_tokens=400), lambda _, event=event: event.set())
-            )
-            for event in begun
-        ]
+
+        async def write(event: asyncio.Event) -> Answer:
+            return await engine.infer(question("Write.", wanted=LONG, max_tokens=400), lambda _: event.set())
+
+        running = [asyncio.create_task(write(event)) for event in begun]
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(event.wait() for event in begun))
         for task in running:
@@ -164,9 +165,9 @@ class EngineSuite:
         for text, answers in alone.items():
             assert len(set(answers.values())) == len(names), f"the adapters make no difference to {text!r}: {answers}"
         mixed = [(text, name) for text in QUESTIONS for name in names]
-        answers = await asyncio.gather(*(ask(engine, question(text, adapter=name)) for text, name in mixed))
-        assert [answer.adapter for answer in answers] == [name for _, name in mixed]
-        assert [nearest(answer.text, alone[text]) for answer, (text, _) in zip(answers, mixed, strict=True)] == [
+        found = await asyncio.gather(*(ask(engine, question(text, adapter=name)) for text, name in mixed))
+        assert [answer.adapter for answer in found] == [name for _, name in mixed]
+        assert [nearest(answer.text, alone[text]) for answer, (text, _) in zip(found, mixed, strict=True)] == [
             name for _, name in mixed
         ]
 

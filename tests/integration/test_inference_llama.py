@@ -9,7 +9,7 @@ from pathlib import Path
 
 import made_adapter
 import pytest
-from engine_suite import FIRST, SECOND, EngineRestartSuite, EngineSuite
+from engine_suite import FIRST, SECOND, STRENGTH, EngineRestartSuite, EngineSuite
 
 from batos.persona_inference.choice import look, make_engine
 from batos.persona_inference.engine import EngineHealth
@@ -18,7 +18,6 @@ from batos.persona_inference.settings import InferenceSettings
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
-STRENGTH = 3.0
 THREADS = 2
 CONTEXT_TOKENS = 512
 

@@ -1,0 +1,48 @@
+"""A whole mission of a whole fleet over vLLM's CPU build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_fleet import Fleet
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, model_folder: Path) -> Iterator[Fleet]:
+    found = Fleet(
+        tmp_path / "var",
+        {
+            "BATOS_INFERENCE_ENGINE": "vllm",
+            "BATOS_INFERENCE_MODEL": str(model_folder),
+            "BATOS_INFERENCE_VLLM_DEVICE": "cpu",
+            "BATOS_INFERENCE_THREADS": "2",
+            "BATOS_INFERENCE_CONTEXT_TOKENS": "2048",
+            "BATOS_INFERENCE_SLOTS": "4",
+        },
+    )
+    try:
+        up = found.run("up", "--detach", timeout=600)
+        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+        yield found
+    finally:
+        down = found.run("down", timeout=120)
+        left = found.processes()
+        for process in left:
+            process.kill()
+    assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+    assert not left
+
+
+def test_a_mission_is_answered_over_vllm(fleet: Fleet) -> None:
+    """Four personas think over vLLM: a plan under its schema, facets, an answer, one transaction."""
+    described = fleet.json("status")
+    assert described["engine"]["engine"] == "vllm"
+    found = fleet.json("ask", "Why do ships have several separate compartments in the hull?", timeout=600)
+    assert found["outcome"] == "COMPLETE"
+    assert found["answer"].strip()
+    assert len(found["tid"]) == 16
+    assert found["usage"]["completion_tokens"] > 0
