@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ class Fleet:
     """The `batos` command on one home."""
 
     home: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """`BATOS_…` names and values beside BATOS_HOME."""
 
     @property
     def environment(self) -> Mapping[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("BATOS_")}
-        return {**kept, "BATOS_HOME": str(self.home)}
+        return {**kept, **self.settings, "BATOS_HOME": str(self.home)}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
