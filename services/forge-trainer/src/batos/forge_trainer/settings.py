@@ -32,10 +32,10 @@ class ForgeSettings(VesselSettings):
     forge_epochs: float = Field(default=3.0, gt=0, le=100, description="Passes over the rows.")
     forge_rank: int = Field(default=8, ge=1, le=256, description="Rank of the adapter.")
     forge_alpha: int = Field(default=16, ge=1, le=1024, description="Scale of the adapter, divided by its rank.")
-    forge_learning_rate: float = Field(default=2e-4, gt=0, le=0.1, description="At the top of a cosine.")
-    forge_batch: int = Field(default=8, ge=1, le=1024, description="Rows a step.")
+    forge_learning_rate: float = Field(default=5e-4, gt=0, le=0.1, description="At the top of a cosine.")
+    forge_batch: int = Field(default=4, ge=1, le=1024, description="Rows a step.")
     forge_max_length: int = Field(
-        default=1024, ge=32, le=131072, description="Tokens of prompt and answer together; longer rows are left out."
+        default=2048, ge=32, le=131072, description="Tokens of prompt and answer together; longer rows are left out."
     )
     forge_seed: int = Field(default=7, ge=0, le=2**31 - 1, description="Of everything random in a training.")
     forge_threads: int = Field(default=2, ge=1, le=256, description="Threads of the training.")

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 
 IGNORED = -100
 """Label of a token that is not measured: torch's own."""
-PIECE_TOKENS = 8192
+PIECE_TOKENS = {"cpu": 1024, "cuda": 16384}
 """Tokens, padding included, that are put through the model at a time: bounds memory, not the size of a step."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -194,13 +194,13 @@ class Forge:
         torch.set_num_threads(job.threads)
         self.cuda = torch.cuda.is_available()
         self.bf16 = _computes_bf16(torch, self.cuda) if job.precision == "auto" else job.precision == "bf16"
-        reporter.say("loading", precision="bf16" if self.bf16 else "fp32", device="cuda" if self.cuda else "cpu")
+        self.device = "cuda" if self.cuda else "cpu"
+        reporter.say("loading", precision="bf16" if self.bf16 else "fp32", device=self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(job.model)
         self.base = AutoModelForCausalLM.from_pretrained(
             job.model, dtype=torch.bfloat16 if self.bf16 else torch.float32
         )
-        if self.cuda:
-            self.base.to("cuda")
+        self.base.to(self.device)
 
     def tokens(self, messages: list[dict[str, str]]) -> Tokens:
         """Return a row as the model sees it."""
@@ -236,7 +236,7 @@ class Forge:
 
         job = self.job
         checkpoints = Path(job.output) / "checkpoints"
-        together = rows_at_a_time(longest, job.batch, PIECE_TOKENS)
+        together = rows_at_a_time(longest, job.batch, PIECE_TOKENS[self.device])
         arguments = SFTConfig(
             output_dir=str(checkpoints),
             num_train_epochs=job.epochs,
@@ -300,18 +300,18 @@ class Forge:
         """Return the mean loss, in nats a token, over the answers of held-out rows; prompts are not measured."""
         import torch  # noqa: PLC0415 - heavy, and only there in the forge environment
 
-        device = next(model.parameters()).device
         was_training = model.training
         model.eval()
         total, measured, done = 0.0, 0, 0
         try:
-            for piece in pieces([len(row.ids) for row in rows], PIECE_TOKENS):
+            for piece in pieces([len(row.ids) for row in rows], PIECE_TOKENS[self.device]):
                 ids, mask, labels = _padded([rows[index] for index in piece], int(self.tokenizer.pad_token_id))
                 with torch.inference_mode():
                     logits = model(
-                        input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device)
+                        input_ids=torch.tensor(ids, device=self.device),
+                        attention_mask=torch.tensor(mask, device=self.device),
                     ).logits
-                    wanted = torch.tensor(labels, device=device)[:, 1:]
+                    wanted = torch.tensor(labels, device=self.device)[:, 1:]
                     at = wanted != IGNORED
                     total += torch.nn.functional.cross_entropy(
                         logits[:, :-1][at].float(), wanted[at], reduction="sum"
@@ -386,7 +386,7 @@ def work(job: Job, reporter: Reporter) -> dict[str, Any]:
             name: value for name, value in asdict(job).items() if name not in {"model", "train", "held_out", "output"}
         },
         "precision": "bf16" if forge.bf16 else "fp32",
-        "device": "cuda" if forge.cuda else "cpu",
+        "device": forge.device,
         "versions": {"python": platform.python_version(), **dict(_versions())},
         "training": training,
         "train_rows": len(rows),
