@@ -44,7 +44,7 @@ async def test_a_real_adapter_is_trained_measured_and_stored(workshop: Workshop,
     store_dataset(workshop.image, "d" * 32, train=12, held_out=4)
     order_id = new_id()
     workshop.image.run(lambda root: orders.create(root, order_id=order_id, persona="BRICK", dataset_id="d" * 32))
-    settings = {"forge_epochs": "1", "forge_batch": "4", "forge_max_length": "256", "forge_python": str(PYTHON)}
+    settings = {"forge_epochs": "1", "forge_batch": "4", "forge_max_length": "256", "forge_describe_timeout_s": "0.2"}
     workshop.start("batos.forge_trainer", "forge", **settings)
     await ready(await peers.join(make_card("console-1", kind="console")), "forge", workshop)
 

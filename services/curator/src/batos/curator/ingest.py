@@ -18,8 +18,8 @@ from batos.mind.log_memory import Ingested, Position
 from batos.protocol import LogChunk, LogRead, LogRecord, Peer, ProtocolError, RemoteError, Roster, RosterGet
 from batos.uvm import Image
 
-SEGMENT_UNKNOWN = "segment_unknown"
-"""Code of a kernel's error reply when it has no such file: its log is a new one."""
+LOG_CHANGED = frozenset({"segment_unknown", "offset_invalid"})
+"""Codes of a kernel's error reply when its files are not those that were read before."""
 MAX_MOVES = 10
 """How often another reader may be ahead before this one gives up."""
 
@@ -102,7 +102,7 @@ class LogPuller:
             try:
                 chunk = await self._read(name, position)
             except RemoteError as error:
-                if error.code != SEGMENT_UNKNOWN or restarted:
+                if error.code not in LOG_CHANGED or restarted:
                     raise
                 _log.warning("%s: reading the log of %s from its beginning", error, name)
                 restarted = True

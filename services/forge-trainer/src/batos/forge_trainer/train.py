@@ -282,17 +282,17 @@ class Forge:
         if last:
             self.reporter.say("resuming", checkpoint=last[0].name)
         began = time.monotonic()
-        result = trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
-        if not math.isfinite(result.training_loss):
-            raise BadJob(f"the training loss became {result.training_loss}: lower BATOS_FORGE_LEARNING_RATE")
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+        losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+        if not all(math.isfinite(loss) for loss in losses):
+            raise BadJob(f"the training loss became {losses[-1]}: lower BATOS_FORGE_LEARNING_RATE")
         return trainer.model, {
             "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - began, 3),
             "resumed_from": last[0].name if last else "",
             "first_loss": losses[0],
             "last_loss": losses[-1],
-            "mean_loss": result.training_loss,
+            "mean_loss": sum(losses) / len(losses),
             "rows_at_a_time": together,
         }
 

@@ -58,14 +58,15 @@ class Smith:
             ForgeError, MindError: the order cannot be carried out.
             UvmError: the image is away; the order is as far as it was.
         """
+        folder = self._settings.home / WORK_FOLDER / order_id
         order = await self._read(lambda root: orders.get(root, order_id))
         if order.state not in orders.PENDING:
+            await asyncio.to_thread(trainer.clean, folder)
             return order
         order = await self._write(lambda root: _start(root, order_id), f"order {order_id} is worked on")
         tell = _Teller(self._peer, order_id)
         python = await self._environment(tell)
         base = await self._base_model(python, tell)
-        folder = self._settings.home / WORK_FOLDER / order_id
         rows = await self._read(
             lambda root: {str(side): datasets.read(root, order.dataset_id, side) for side in datasets.SPLITS}
         )
