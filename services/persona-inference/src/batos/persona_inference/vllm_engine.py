@@ -9,12 +9,14 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from batos.persona_inference import http, vllm_command
+from batos.persona_inference.alternation import Alternation
 from batos.persona_inference.engine import (
     Answer,
     Engine,
@@ -69,6 +71,7 @@ class VllmEngine(Engine):
         self._in_flight: Counter[str] = Counter()
         self._idle = asyncio.Condition()
         self._loads = 0
+        self._apart = Alternation() if settings.device == "cpu" else None
         self._turn = asyncio.Lock()
         self._keeper = Keeper(NAME, self._bring_up, self._alive, self._ended, settings.times)
 
@@ -120,7 +123,8 @@ class VllmEngine(Engine):
                 "min_p": choosing.min_p,
                 "repetition_penalty": question.sampling.repeat_penalty,
             }
-            chatted = await api.chat(served, fitting, self._control, extra, on_text)
+            async with self._together(served):
+                chatted = await api.chat(served, fitting, self._control, extra, on_text)
         except EngineLost:
             await self._notice()
             raise
@@ -168,6 +172,10 @@ class VllmEngine(Engine):
                         name = sample.name.removeprefix(METRIC_PREFIX)
                         totals[name] = totals.get(name, 0.0) + sample.value
         return {**totals, "requests_running": totals.get("num_requests_running", 0.0)}
+
+    def _together(self, served: str) -> AbstractAsyncContextManager[None]:
+        """Be in the engine with whomever this question may share a batch."""
+        return nullcontext() if self._apart is None else self._apart.inside(served == BASE)
 
     async def _fitted(self, api: OpenAIApi, question: Question) -> Question:
         """Return the question with no more tokens asked for than fit: vLLM refuses what might not."""
