@@ -119,6 +119,7 @@ class Subscription:
         self._effective = asyncio.Event()
         self._ack = ""
         self._asked_at = 0.0
+        self._heard_at = 0.0
         self._closed = False
         self._sequences: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.missed = 0
@@ -153,8 +154,11 @@ class Subscription:
             self._ask(self._wire)
 
     def refresh(self) -> None:
-        """Replace a socket whose subscription the bus has not acknowledged for too long."""
-        if self._wire is not None and not self._effective.is_set() and self._asked_ago() > FRESH_S:
+        """Replace a socket that is silent, and whose subscription the bus has not acknowledged for too long.
+
+        While events come, the acknowledgement may only stand behind them: a socket replaced then would lose them.
+        """
+        if self._wire is not None and not self._effective.is_set() and self._waited() > FRESH_S:
             self._fresh()
 
     def __aiter__(self) -> Subscription:
@@ -183,8 +187,9 @@ class Subscription:
         self._ack = f"{ACK_PREFIX}{new_id()}"
         wire.subscribe(self._ack.encode())
 
-    def _asked_ago(self) -> float:
-        return asyncio.get_running_loop().time() - self._asked_at
+    def _waited(self) -> float:
+        """Return the seconds since the acknowledgement was asked for, or since the last event, whichever is less."""
+        return asyncio.get_running_loop().time() - max(self._asked_at, self._heard_at)
 
     def _drop(self) -> None:
         if self._wire is not None:
@@ -192,6 +197,7 @@ class Subscription:
             self._wire = None
 
     def _received(self, frames: list[bytes]) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
         try:
             kind, header, body = open_frames(frames[1:])
             message = decode_body(kind, body)
