@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,25 +29,6 @@ SLOTS = 4
 CONTEXT_TOKENS = 512
 MAX_ADAPTERS = 2
 MAX_RANK = 8
-FOLDER_TIMEOUT_S = 600
-
-
-@pytest.fixture(scope="session")
-def model_folder() -> Path:
-    """The packaged model as vLLM reads it; made once a checkout, under models/."""
-    gguf = find_model(CHECKOUT / ".venv-inference" / "bin" / "python")
-    folder = CHECKOUT / "models" / gguf.stem
-    script = CHECKOUT / "scripts" / "model_folder.py"
-    python = CHECKOUT / ".venv-vllm" / "bin" / "python"
-    made = subprocess.run(
-        [str(python), str(script), "--gguf", str(gguf), "--folder", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=FOLDER_TIMEOUT_S,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    return folder
 
 
 @pytest.fixture(scope="session")

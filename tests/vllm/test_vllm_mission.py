@@ -22,6 +22,7 @@ def fleet(tmp_path: Path, model_folder: Path) -> Iterator[Fleet]:
             "BATOS_INFERENCE_THREADS": "2",
             "BATOS_INFERENCE_CONTEXT_TOKENS": "2048",
             "BATOS_INFERENCE_SLOTS": "4",
+            "BATOS_CONSOLE_UP_S": "600",
         },
     )
     try:

@@ -1,0 +1,31 @@
+"""What the tests of the vllm engine share."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from batos.persona_inference.packaged_model import find_model
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FOLDER_TIMEOUT_S = 600
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """The packaged model as vLLM reads it; made once a checkout, under models/."""
+    gguf = find_model(CHECKOUT / ".venv-inference" / "bin" / "python")
+    folder = CHECKOUT / "models" / gguf.stem
+    script = CHECKOUT / "scripts" / "model_folder.py"
+    python = CHECKOUT / ".venv-vllm" / "bin" / "python"
+    made = subprocess.run(
+        [str(python), str(script), "--gguf", str(gguf), "--folder", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=FOLDER_TIMEOUT_S,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    return folder
