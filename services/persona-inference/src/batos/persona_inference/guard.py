@@ -48,9 +48,8 @@ def main(arguments: Sequence[str]) -> int:
         _signal(child.pid, signal.SIGTERM)
         _wait(child, grace_s)
     code = child.poll()
-    _kill_rest(child.pid)
-    if code is None:
-        code = child.wait(_KILL_WAIT_S)
+    killed = _kill_rest(child.pid)
+    code = killed if code is None else code
     return code if code >= 0 else 128 - code
 
 
@@ -61,8 +60,13 @@ def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
         sys.stderr.write(f"process {child.pid} did not end within {seconds:g} s of SIGTERM: killed\n")
 
 
-def _kill_rest(group: int) -> None:
-    """Kill the program's group and whatever of it became the guard's own child, until nothing is left."""
+def _kill_rest(group: int) -> int:
+    """Kill the program's group and whatever of it became the guard's own child, until nothing is left.
+
+    Returns:
+        How the program itself ended, where it ended now: minus the signal's number.
+    """
+    code = -signal.SIGKILL
     deadline = time.monotonic() + _KILL_WAIT_S
     while time.monotonic() < deadline:
         _signal(group, signal.SIGKILL)
@@ -72,11 +76,14 @@ def _kill_rest(group: int) -> None:
             except ProcessLookupError:
                 continue
         try:
-            found, _ = os.waitpid(-1, os.WNOHANG)
+            found, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            break
+        if found == group:
+            code = os.waitstatus_to_exitcode(status)
         if not found:
             time.sleep(_POLL_S / 10)
+    return code
 
 
 def _children() -> list[int]:
