@@ -7,9 +7,11 @@ import logging
 import sys
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 
+from batos.protocol import Peer, PeerStats
 from batos.vessel import Vessel, VesselError, VesselSettings, tethered
 from batos.vessel.logs import JsonFormatter, LineFormatter
 from batos.vessel.run import say_failure
@@ -31,7 +33,8 @@ def plank(tmp_path: Path) -> Plank:
 async def test_readiness_has_a_reason(plank: Plank) -> None:
     """Not ready until it says so, and why; its metric follows; each change is announced once."""
     announced: list[bool] = []
-    plank.attach(None, lambda: announced.append(plank.ready))  # type: ignore[arg-type]  # no peer is needed here
+    peer = Mock(spec=Peer, stats=PeerStats())
+    plank.attach(peer, lambda: announced.append(plank.ready))
     assert not plank.card().ready
     assert plank.card().reason == "starting"
     plank.set_ready(False, "waiting for the image")

@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 from batos.protocol import Peer, VesselCard, new_id
 from batos.vessel.errors import VesselError
 from batos.vessel.health import HealthState
+from batos.vessel.peer_metrics import PeerCollector
 from batos.vessel.settings import VesselSettings
 
 S = TypeVar("S", bound=VesselSettings, default=VesselSettings)
@@ -73,6 +74,7 @@ class Vessel(ABC, Generic[S]):
         """
         self._peer = peer
         self._announce = announce
+        self.registry.register(PeerCollector(peer.stats))
 
     @abstractmethod
     async def start(self) -> None:
