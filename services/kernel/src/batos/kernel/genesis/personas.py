@@ -49,7 +49,7 @@ CODEX: dict[str, dict[str, Any]] = {
     },
 }
 
-TEMPERATURE: dict[str, float] = {ROBIN: 0.4, BRICK: 0.3, BABS: 0.3, ALFRED: 0.2}
+TEMPERATURE: dict[str, float] = {ROBIN: 0.4, BRICK: 0.3, BABS: 0.3, ALFRED: 0.3}
 
 PILLARS: dict[str, dict[str, str]] = {
     ROBIN: {

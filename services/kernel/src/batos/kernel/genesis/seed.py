@@ -26,9 +26,9 @@ AUTHOR = "genesis"
 GENESIS_MISSION_ID = "00000000000070008000000000000001"
 """The one mission that nobody asks: the same in every image, so that it can never run twice in one."""
 GENESIS_MISSION_TEXT = (
-    "Introduce the system to its Architect in a few sentences. It is a mind that lives in a database. Four personas "
-    "think together: ROBIN the heart, BRICK the engine, BABS the wing and ALFRED the steward. Every step is written to "
-    "a log, and the mind learns from its own log."
+    "Write a short welcome message. It must say: I am a mind that lives in a database. Four personas "
+    "think together here: ROBIN, BRICK, BABS and ALFRED. Every step of a thought is written to a log, and I learn from "
+    "my own log."
 )
 GENESIS_WEAVER = ALFRED
 
