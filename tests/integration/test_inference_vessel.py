@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,17 @@ async def test_prompts_are_answered_by_the_weights_they_name(vessel: Vessel, pee
             "inference", Infer(messages=(ChatMessage("user", "word " * 600),)), Inferred, timeout_s=PATIENCE_S
         )
     assert error.value.code == "context_exceeded"
+
+    card = await card_of(peer, NAME)
+    assert card is not None
+    page = await asyncio.to_thread(lambda: urllib.request.urlopen(card.metrics, timeout=10).read().decode())
+    for counted in (
+        f'batos_inference_requests_total{{adapter="{vessel.bound}",engine="llama",outcome="length"}} 1.0',
+        'batos_inference_requests_total{adapter="other",engine="llama",outcome="adapter_corrupt"} 1.0',
+        "batos_inference_loaded_adapters 2.0",
+        "batos_inference_engine_up 1.0",
+    ):
+        assert counted in page, page
 
     vessel.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(vessel.process.wait, 60) == 0

@@ -95,6 +95,15 @@ class ImageAdapters:
             raise AdapterRefused("adapter_unknown", name, error.message, error.hint) from error
         except UvmError as error:
             raise _unreachable(error) from error
+        except (KeyError, OSError) as error:
+            # A record or a blob's file that is gone; the next one reads through a fresh connection.
+            self._close()
+            raise AdapterRefused(
+                "adapter_corrupt",
+                name,
+                f"the image names adapter {name}, but its bytes cannot be read: {type(error).__name__} {error}",
+                "restore the image's blobs from a backup, or roll the persona back",
+            ) from error
 
     def _opened(self) -> Image:
         if self._image is None:

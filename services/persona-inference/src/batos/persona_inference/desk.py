@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from batos.persona_inference.adapters import NAME, AdapterShelf, AdapterSource
 from batos.persona_inference.engine import Engine
-from batos.persona_inference.errors import AdapterRefused, InferenceError
+from batos.persona_inference.errors import AdapterRefused, InferenceError, Transient
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ class AdapterDesk:
         for persona, name in (await self._source.bound(self._engine.facts.model_hash)).items():
             try:
                 await self.ensure(name)
-            except AdapterRefused as error:
+            except Transient:
+                raise
+            except InferenceError as error:
                 failed[name] = error
                 _log.error("%s's adapter %s cannot be loaded (%s): %s", persona, name, error.code, error)
         return failed

@@ -47,6 +47,9 @@ class Figures:
         self.running = Gauge("batos_inference_running_requests", "Requests being decoded", registry=registry)
         self.adapters = Gauge("batos_inference_loaded_adapters", "Adapters loaded in the engine", registry=registry)
         self.engine_up = Gauge("batos_inference_engine_up", "1 while the engine answers", registry=registry)
+        self.engine_own = Gauge(
+            "batos_inference_engine_figure", "The engine's own figures, by its own names", ("name",), registry=registry
+        )
         self.engine_losses = Counter(
             "batos_inference_engine_losses", "Times that a running engine was lost", registry=registry
         )

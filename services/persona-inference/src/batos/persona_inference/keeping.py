@@ -106,9 +106,11 @@ class Keeper:
                 try:
                     await self._pause(failures)
                     await self._bring_up(self._said)
-                except (InferenceError, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, the engine is tried again and then given up
                     failures += 1
-                    _log.warning("%s did not come up (%d in a row): %s", self._name, failures, error)
+                    known = isinstance(error, InferenceError | OSError)
+                    said = f"{self._name} did not come up ({failures} in a row): {error}"
+                    _log.warning(said, exc_info=None if known else error)
                     self._said(EngineHealth(False, f"the engine did not come up: {error}"))
                     if failures >= self._times.starts:
                         self._said(EngineHealth(False, f"the engine does not come up: {error}", failed=True))

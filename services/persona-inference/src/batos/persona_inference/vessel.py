@@ -39,7 +39,7 @@ class InferenceVessel(Vessel[InferenceSettings]):
         self._desk: AdapterDesk | None = None
         self._source: ImageAdapters | None = None
         self._awaiting = "the engine"
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Bring the engine up and serve; become ready once the bound adapters are loaded."""
@@ -77,13 +77,16 @@ class InferenceVessel(Vessel[InferenceSettings]):
         self.peer.serve(
             (SERVICE, f"{SERVICE}/{self.name}"), answering.handlers(), facts.slots + settings.inference_queue
         )
-        self._task = asyncio.create_task(self._load_bound(self._desk), name="bound-adapters")
+        for name, work in (("bound-adapters", self._load_bound(self._desk)), ("engine-figures", self._measure(engine))):
+            task = asyncio.create_task(work, name=name)
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
 
     async def stop(self) -> None:
         """Stop the engine and let go of the image."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._desk is not None:
             await self._desk.close()
         if self._engine is not None:
@@ -102,6 +105,26 @@ class InferenceVessel(Vessel[InferenceSettings]):
             self.set_ready(False, health.reason)
         else:
             self.set_ready(not self._awaiting, self._awaiting)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task of this vessel that fails must not fail unseen."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
+            self.fail(VesselError("internal", f"{task.get_name()} failed: {type(error).__name__}: {error}"))
+
+    async def _measure(self, engine: Engine) -> None:
+        """Take the engine's own figures over into this vessel's metrics, again and again."""
+        while True:
+            await asyncio.sleep(self.settings.inference_look_s)
+            if engine.health.ready:
+                try:
+                    figures = await engine.metrics()
+                except InferenceError as error:
+                    _log.info("the engine did not give its figures: %s", error)
+                else:
+                    for name, value in figures.items():
+                        self.figures.engine_own.labels(name).set(value)
 
     async def _load_bound(self, desk: AdapterDesk) -> None:
         """Load what the image binds; while the image is away, try again."""

@@ -71,6 +71,7 @@ class VllmEngine(Engine):
         self._in_flight: Counter[str] = Counter()
         self._idle = asyncio.Condition()
         self._loads = 0
+        self._retiring: set[asyncio.Task[None]] = set()
         self._apart = Alternation() if settings.device == "cpu" else None
         self._turn = asyncio.Lock()
         self._keeper = Keeper(NAME, self._bring_up, self._alive, self._ended, settings.times)
@@ -82,6 +83,9 @@ class VllmEngine(Engine):
     async def stop(self) -> None:
         """See `Engine.stop`."""
         await self._keeper.stop()
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         await self._let_go()
 
     @property
@@ -151,15 +155,15 @@ class VllmEngine(Engine):
                 await self._load(self._current(), adapter, folder)
 
     async def unload(self, adapter: str) -> None:
-        """See `Engine.unload`. Waits until what runs with it has ended."""
+        """See `Engine.unload`. The server forgets it when what runs with it has ended."""
         async with self._turn:
             served = self._served.pop(adapter, None)
             if served is None:
                 return
             self._folders.pop(adapter, None)
-            async with self._idle:
-                await self._idle.wait_for(lambda: not self._in_flight[served])
-            await self._current().unload_adapter(served)
+            task = asyncio.create_task(self._retire(self._current(), served), name=f"unload-{served}")
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
 
     async def metrics(self) -> Mapping[str, float]:
         """See `Engine.metrics`."""
@@ -198,6 +202,15 @@ class VllmEngine(Engine):
         await api.load_adapter(served, folder)
         self._served[adapter] = served
         self._folders[adapter] = folder
+
+    async def _retire(self, api: OpenAIApi, served: str) -> None:
+        """Unload an adapter when its last answer is out."""
+        try:
+            async with self._idle:
+                await self._idle.wait_for(lambda: not self._in_flight[served])
+            await api.unload_adapter(served)
+        except InferenceError as error:
+            _log.warning("vLLM did not unload %s: %s", served, error)
 
     async def _left(self, served: str) -> None:
         self._in_flight[served] -= 1
