@@ -28,6 +28,7 @@ from batos.protocol import (
     MissionWait,
     PersonaGet,
     PersonaView,
+    Progress,
     PromptLabel,
     RequestContext,
     RequestFailed,
@@ -53,6 +54,15 @@ class ScriptedKernel(Vessel):
             EngineDescribe: self._engine,
         }  # fmt: skip
         self.peer.serve(["kernel", f"kernel/{self.name}", "inference"], handlers, capacity=16)
+        task = asyncio.create_task(self._ready_once_heard())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ready_once_heard(self) -> None:
+        """A bus listens to publishers some seconds after its start; a script is quicker than that, a model is not."""
+        async with self.peer.subscribe("progress/heard") as events:
+            self.peer.publish("progress/heard", Progress(what="heard", id=self.name, stage="said"))
+            await asyncio.wait_for(anext(events), 20)
         self.set_ready(True)
 
     async def drain(self, timeout_s: float) -> None:
