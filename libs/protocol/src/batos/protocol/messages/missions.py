@@ -1,0 +1,95 @@
+"""What the mind is asked to do, how that stands, and who it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from batos.protocol.messages.message import Message
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens, by the model's own tokenizer."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class MissionSubmit(Message, frozen=True, kw_only=True):
+    """To a kernel: think about this. The same id twice is one mission."""
+
+    mission_id: str
+    text: str
+    weaver: str = ""
+    """Persona that weaves the answer; empty leaves it to the state machine (ROBIN)."""
+    author: str = "architect"
+
+
+class MissionAccepted(Message, frozen=True, kw_only=True):
+    """The mission is durable in the image."""
+
+    mission_id: str
+    duplicate: bool = False
+
+
+class MissionWait(Message, frozen=True, kw_only=True):
+    """To any kernel: how does this mission stand? Answers when it has ended or the timeout has passed."""
+
+    mission_id: str
+    timeout_s: float = 0.0
+
+
+class MissionStatus(Message, frozen=True, kw_only=True):
+    """One mission as the image records it."""
+
+    mission_id: str
+    text: str
+    state: str
+    """ACCEPTED, RUNNING, COMPLETE or FAILED."""
+    author: str = ""
+    answer: str = ""
+    error: str = ""
+    cycle_id: str = ""
+    tid: str = ""
+    """Transaction of the thought, 16 hexadecimal digits; empty until COMPLETE."""
+    personas: tuple[str, ...] = ()
+    weaver: str = ""
+    model: str = ""
+    adapter: str = ""
+    """Serving name (content hash) of the weaving adapter, as the engine reported it; empty for the base."""
+    dna_version: int = 0
+    usage: Usage = Usage()
+    duration_ms: int = 0
+    kernel: str = ""
+    incarnation: str = ""
+    epoch: int = 0
+    submitted_at: float = 0.0
+
+
+class MissionList(Message, frozen=True, kw_only=True):
+    """To any kernel: the newest missions."""
+
+    limit: int = 20
+
+
+class Missions(Message, frozen=True, kw_only=True):
+    """Newest first."""
+
+    missions: tuple[MissionStatus, ...]
+
+
+class PersonaGet(Message, frozen=True, kw_only=True):
+    """To any kernel: one persona as the image holds it."""
+
+    persona: str
+
+
+class PersonaView(Message, frozen=True, kw_only=True):
+    """A persona: its DNA, what it stands for, its pillars, what it was cloned from."""
+
+    name: str
+    dna: dict[str, Any]
+    codex: dict[str, Any]
+    pillars: dict[str, str]
+    ancestor: str = ""
