@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,10 @@ class Batos:
 
     @contextlib.contextmanager
     def terminal(self, *arguments: str) -> Iterator[pexpect.spawn[str]]:
-        """Run a command at a terminal of its own."""
+        """Run a command at a terminal of its own, where Ctrl-C counts even if the tests run in a background job."""
         child = pexpect.spawn(
             BATOS, list(arguments), env=self.environment, cwd=str(self.home.parent), encoding="utf-8", timeout=SECONDS,
-            dimensions=(40, 160),
+            dimensions=(40, 160), preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             yield child
