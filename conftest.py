@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import psutil
 import pytest
-
-SETTLE_S = 5.0
-"""How long a test's threads, sockets and processes may take to end after it."""
-
-
-def _threads() -> set[str]:
-    return {f"{thread.name} ({thread.ident})" for thread in threading.enumerate() if thread.is_alive()}
-
-
-def _processes() -> set[str]:
-    found = set()
-    for child in psutil.Process().children(recursive=True):
-        try:
-            if child.status() != psutil.STATUS_ZOMBIE:
-                found.add(f"{child.pid} {' '.join(child.cmdline())[:120]}")
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def _sockets() -> set[str]:
-    found = set()
-    for descriptor in Path("/proc/self/fd").glob("*") if Path("/proc/self/fd").exists() else ():
-        try:
-            target = os.readlink(descriptor)  # noqa: PTH115 - the target is no path
-        except OSError:
-            continue
-        if target.startswith("socket:"):
-            found.add(target)
-    return found
+from leaks import nothing_left_behind
 
 
 @pytest.fixture(autouse=True)
 def leak_check() -> Iterator[None]:
     """Fail a test that leaves threads, sockets or child processes behind."""
-    kinds: dict[str, Callable[[], set[str]]] = {"thread": _threads, "socket": _sockets, "process": _processes}
-    before = {kind: look() for kind, look in kinds.items()}
-    yield
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        left = {kind: look() - before[kind] for kind, look in kinds.items()}
-        if not any(left.values()):
-            return
-        if time.monotonic() > deadline:
-            break
-        gc.collect()
-        time.sleep(0.02)
-    pytest.fail("left behind: " + "; ".join(f"{kind} {sorted(what)}" for kind, what in left.items() if what))
+    with nothing_left_behind():
+        yield

@@ -1,8 +1,8 @@
 """What every engine must do, tested over whichever one the fixture `engine` gives.
 
 A test module derives a class from these, named `Test…`, and gives the fixtures: `engine` (a started `Engine`),
-`adapters` (folders of two adapters with plainly different effects, by name) and, for the last class, `kill` (ends the
-engine's process as `kill -9` would) and `health` (everything that the engine reported).
+`adapters` (folders of two adapters with plainly different effects, by name: `made_adapters`) and, for the last class,
+`kill` (ends the engine's process as `kill -9` would) and `health` (everything that the engine reported).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import made_adapter
 import pytest
 
 from batos.persona_inference import schema
@@ -26,8 +27,6 @@ PATIENCE_S = 90.0
 """How long a condition may take to come true, on a busy machine."""
 FIRST, SECOND = "brick-00000000000000a1", "babs-00000000000000b2"
 """Names of the two adapters."""
-STRENGTH = 8.0
-"""Of the adapters: what they say is no sense, but each its own, whatever an engine's sums do in their last digits."""
 QUESTIONS = ("Name three colours.", "What is a ship?")
 
 PLAN = schema.bounded(
@@ -56,6 +55,12 @@ LONG = schema.bounded(
     {"type": "array", "minItems": 200, "maxItems": 200, "items": {"type": "string", "minLength": 5, "maxLength": 20}}
 )
 """Keeps a slot busy for as long as tokens last."""
+
+
+def made_adapters(folder: Path) -> dict[str, Path]:
+    """Write the two adapters below a folder; return theirs by name."""
+    seeds = {FIRST: made_adapter.FIRST_SEED, SECOND: made_adapter.SECOND_SEED}
+    return {name: made_adapter.write(folder / name, seed) for name, seed in seeds.items()}
 
 
 def question(

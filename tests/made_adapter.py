@@ -1,5 +1,9 @@
 """LoRA adapters in peft's layout that nobody trained: their weights come from a seed, their effect is plain to see.
 
+The last layer's change pulls whatever the model was about to say along one direction of the adapter's own, so far that
+nothing else counts: each adapter says its one or two words again and again, in any engine, alone and in any batch. A
+change that only confuses would say something else whenever an engine's sums differ in their last digits.
+
 Needs nothing but the standard library; a safetensors file is a header in JSON and the numbers behind it.
 """
 
@@ -14,6 +18,10 @@ from pathlib import Path
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+FIRST_SEED, SECOND_SEED = 7, 18
+"""Of adapters whose next word leads by a factor of six or more at every step, on the packaged model."""
+VOICE = 500.0
+"""How far the last layer's change pulls; what the model has to say by itself is of the order of 1."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,6 @@ class Shape:
 def make(
     seed: int,
     *,
-    strength: float = 1.0,
     rank: int = 4,
     layers: tuple[int, ...] = (8, 16, 24),
     shape: Shape | None = None,
@@ -49,10 +56,9 @@ def make(
     """Return configuration and weights of an adapter.
 
     Args:
-        seed: the same one makes the same bytes.
-        strength: of its effect; around 1 the model says other things and still says words.
+        seed: the same one makes the same bytes; `FIRST_SEED` and `SECOND_SEED` have words that stand far apart.
         rank: of each module's change.
-        layers: which ones it changes.
+        layers: which ones it changes gently in all their modules, beside the last one.
         shape: of the model; the packaged one's if not given.
     """
     model = shape or Shape()
@@ -63,7 +69,13 @@ def make(
             name = f"base_model.model.model.layers.{layer}.{module}"
             # A of size 1/sqrt(in) keeps the rank's numbers near 1; B sets how far they move the output.
             tensors[f"{name}.lora_A.weight"] = ([rank, into], _normal(chance, rank * into, into**-0.5))
-            tensors[f"{name}.lora_B.weight"] = ([out, rank], _normal(chance, out * rank, 0.1 * strength))
+            tensors[f"{name}.lora_B.weight"] = ([out, rank], _normal(chance, out * rank, 0.1))
+    into, out = model.modules()["mlp.down_proj"]
+    last = f"base_model.model.model.layers.{model.layers - 1}.mlp.down_proj"
+    tensors[f"{last}.lora_A.weight"] = ([rank, into], _normal(chance, rank * into, into**-0.5))
+    direction = [chance.gauss(0.0, VOICE) for _ in range(out)]
+    pulled = array.array("f", (number for number in direction for _ in range(rank)))
+    tensors[f"{last}.lora_B.weight"] = ([out, rank], pulled.tobytes())
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -78,10 +90,10 @@ def make(
     return json.dumps(config, indent=1, sort_keys=True).encode(), _safetensors(tensors)
 
 
-def write(folder: Path, seed: int, *, strength: float = 1.0) -> Path:
+def write(folder: Path, seed: int) -> Path:
     """Write an adapter's two files into a folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    config, weights = make(seed, strength=strength)
+    config, weights = make(seed)
     (folder / CONFIG).write_bytes(config)
     (folder / WEIGHTS).write_bytes(weights)
     return folder

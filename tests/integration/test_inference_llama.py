@@ -7,9 +7,8 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import made_adapter
 import pytest
-from engine_suite import FIRST, SECOND, STRENGTH, EngineRestartSuite, EngineSuite
+from engine_suite import EngineRestartSuite, EngineSuite, made_adapters
 
 from batos.persona_inference.choice import look, make_engine
 from batos.persona_inference.engine import EngineHealth
@@ -24,10 +23,7 @@ CONTEXT_TOKENS = 512
 
 @pytest.fixture(scope="session")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("adapters")
-    return {
-        name: made_adapter.write(folder / name, seed, strength=STRENGTH) for seed, name in ((1, FIRST), (2, SECOND))
-    }
+    return made_adapters(tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture

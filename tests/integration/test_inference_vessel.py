@@ -16,7 +16,6 @@ from pathlib import Path
 import made_adapter
 import psutil
 import pytest
-from engine_suite import STRENGTH
 from integration.bus_fixtures import BusUnderTest, Peers, make_card
 
 from batos.mind import adapters, archive, create_collections
@@ -84,17 +83,17 @@ def fill(home: Path, model_hash: str) -> tuple[str, ...]:
                 root,
                 persona_name="BRICK",
                 model_hash=model_hash,
-                archive=archive.pack(*made_adapter.make(seed, strength=STRENGTH)),
+                archive=archive.pack(*made_adapter.make(seed)),
                 gate={"passed": True},
                 dataset_id="",
                 dataset_sha256="",
                 order_id="",
                 training={},
             )
-            for seed in (1, 2, 3)
+            for seed in (made_adapter.FIRST_SEED, made_adapter.SECOND_SEED, 3)
         )
         root["lobby"].brick_prototype_obj = UvmObject(dna={"version": 1, "adapters": {model_hash: names[0]}})
-    spoilt = archive.pack(*made_adapter.make(3, strength=STRENGTH))
+    spoilt = archive.pack(*made_adapter.make(3))
     (stored,) = [path for path in blobs.rglob("*.blob") if path.read_bytes() == spoilt]
     stored.chmod(0o600)
     stored.write_bytes(spoilt[:-1000] + b"\x01" + spoilt[-999:])

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from leaks import nothing_left_behind
 
 from batos.persona_inference.packaged_model import find_model
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER_TIMEOUT_S = 600
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leak_check() -> Iterator[None]:
+    """Fail a module that leaves threads, sockets or child processes behind.
+
+    Not each test: a server that a module shares is looked after between its tests too, and such a look may be under
+    way, its event loop at rest, when a test ends.
+    """
+    with nothing_left_behind():
+        yield
 
 
 @pytest.fixture(scope="session")
