@@ -59,6 +59,36 @@ def test_a_key_pair_is_made_once_and_kept(tmp_path: Path) -> None:
     assert ring.known() == {first.public, ring.ensure("kernel-2").public}
 
 
+def test_provided_keys_are_only_read(tmp_path: Path) -> None:
+    """Nothing is made, and no mode is changed: the folder may be another user's, or not writable."""
+    made = KeyRing(tmp_path).ensure("kernel")
+    (tmp_path / "kernel.public").unlink()
+    (tmp_path / "kernel.secret").chmod(0o440)
+    tmp_path.chmod(0o750)
+    assert KeyRing(tmp_path, provided=True).ensure("kernel") == made
+    assert [path.name for path in tmp_path.iterdir()] == ["kernel.secret"]
+    assert stat.S_IMODE((tmp_path / "kernel.secret").stat().st_mode) == 0o440
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
+
+
+def test_a_provided_key_that_is_missing_says_what_to_do(tmp_path: Path) -> None:
+    """Which file, the command that makes it, and that it has to be mounted."""
+    ring = KeyRing(tmp_path / "nowhere", provided=True)
+    for ask in (lambda: ring.ensure("kernel"), lambda: ring.public("bus")):
+        with pytest.raises(BadKey, match=r"No such file.*batos keys make.*mount") as caught:
+            ask()
+        assert caught.value.code == "key_missing"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_provided_secret_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
+    """Whoever can read it can be that vessel."""
+    KeyRing(tmp_path).ensure("kernel")
+    (tmp_path / "kernel.secret").chmod(0o644)
+    with pytest.raises(BadKey, match="can be read by everybody"):
+        KeyRing(tmp_path, provided=True).ensure("kernel")
+
+
 def test_keys_are_their_owners_only(tmp_path: Path) -> None:
     """The folder is 0700 and the files are 0600, whatever they were before, and nothing else lies there."""
     folder = tmp_path / "keys"

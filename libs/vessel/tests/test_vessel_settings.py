@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from batos.protocol import BusAddresses
+from batos.protocol import BusAddresses, KeyRing
 from batos.vessel import CURVE_OFF, FleetFile, SettingsError, VesselSettings, load_settings
 
 
@@ -145,3 +145,30 @@ def test_without_a_fleet_the_addresses_must_be_set(tmp_path: Path) -> None:
         load_settings(KernelLike, home=tmp_path, **given).with_fleet()
     settings = load_settings(KernelLike, home=tmp_path, bus_server_key=CURVE_OFF, **given).with_fleet()
     assert settings.bus_addresses().server_key == ""
+
+
+def test_provided_keys_bring_the_key_of_the_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With addresses set and a folder of keys, no fleet file is needed; the vessel's own key may have another name."""
+    made = KeyRing(tmp_path / "made")
+    bus, kernel = made.ensure("bus"), made.ensure("kernel")
+    for name in ("WORK", "CONTROL", "PUBLISH", "SUBSCRIBE"):
+        monkeypatch.setenv(f"BATOS_BUS_{name}", "tcp://bus:1")
+    monkeypatch.setenv("BATOS_KEYS", str(tmp_path / "made"))
+    monkeypatch.setenv("BATOS_KEY_NAME", "kernel")
+    settings = load_settings(KernelLike, name="kernel-1").with_fleet()
+    assert settings.bus_addresses().server_key == bus.public
+    assert settings.key_pair() == kernel
+
+
+def test_a_folder_of_keys_that_is_not_mounted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is said before anything else is tried."""
+    monkeypatch.setenv("BATOS_KEYS", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match=r"nowhere/bus\.public cannot be read.*mount"):
+        load_settings(KernelLike).with_fleet()
+
+
+def test_without_a_folder_keys_are_made_in_the_home(tmp_path: Path) -> None:
+    """Under the vessel's own name."""
+    settings = load_settings(KernelLike, name="kernel-1")
+    assert settings.key_pair() == settings.key_pair()
+    assert (tmp_path / "var" / "keys" / "kernel-1.secret").is_file()

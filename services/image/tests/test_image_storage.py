@@ -11,9 +11,10 @@ import transaction
 from ZODB import DB
 from ZODB.blob import Blob
 
-from batos.image import ImageServer, ImageSettings, StorageUnusable
+from batos.image import ImageServer, ImageSettings, StorageUnusable, UnixSocket
+from batos.image.listening import check_socket_path, clear_socket
 from batos.image.metrics import ImageCollector
-from batos.image.server import ServerCounts, check_socket_path, clear_socket
+from batos.image.server import ServerCounts
 from batos.image.storage import blob_bytes, open_storage
 from batos.vessel import SettingsError
 
@@ -115,7 +116,7 @@ def test_a_folder_in_its_way(folder: Path) -> None:
 def test_a_socket_path_that_is_too_long(tmp_path: Path) -> None:
     """Before anything is opened: a path that no Unix socket can have is refused with both lengths."""
     path = tmp_path / ("x" * 120) / "image.sock"
-    server = ImageServer(tmp_path / "image", path, print)
+    server = ImageServer(tmp_path / "image", UnixSocket(path), print)
     with pytest.raises(StorageUnusable, match="107") as caught:
         server.open()
     assert "BATOS_IMAGE_SOCKET" in str(caught.value)
@@ -148,6 +149,16 @@ def test_where_it_listens(tmp_path: Path) -> None:
     for uri in ("zeo://host:99", "postgresql://host/db", "file:///x.fs"):
         with pytest.raises(SettingsError, match="names no Unix socket"):
             ImageSettings(home=home, image_uri=uri).socket_path()
+
+
+def test_a_port_to_listen_on(tmp_path: Path) -> None:
+    """Address and port with TLS; empty means the socket; no port 0, since nobody could be told."""
+    assert ImageSettings(home=tmp_path).port() == ("", 0)
+    assert ImageSettings(home=tmp_path, image_listen="10.0.0.1:9991").port() == ("10.0.0.1", 9991)
+    assert ImageSettings(home=tmp_path, image_listen="[::]:9991").port() == ("::", 9991)
+    for wrong in ("10.0.0.1:0", "10.0.0.1:70000"):
+        with pytest.raises(SettingsError, match="BATOS_IMAGE_LISTEN names port"):
+            ImageSettings(home=tmp_path, image_listen=wrong).port()
 
 
 def test_metrics(folder: Path) -> None:

@@ -1,5 +1,8 @@
 """CURVE key pairs: one for each vessel name, made at its first start, kept as z85 text in one folder.
 
+Where keys are handed out instead (containers), a vessel has a folder with its own pair and the bus's public key, and
+reads it only.
+
 `<name>.secret` holds the secret key (mode 0600), `<name>.public` the public one. Who has a `.public` file in the bus's
 folder is admitted, so a vessel on another machine needs only that one file brought over.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,20 +41,31 @@ class KeyPair:
 class KeyRing:
     """The keys in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, provided: bool = False) -> None:
+        """Begin.
+
+        Args:
+            folder: where they are.
+            provided: somebody else put them there: nothing is made or changed.
+        """
         self.folder = Path(folder)
+        self._provided = provided
 
     def ensure(self, name: str) -> KeyPair:
         """Return the key pair of a name, making it if there is none. Two processes that do so at once get the same.
 
         Raises:
-            BadKey: the name cannot be a file's name, or its file does not hold a key.
+            BadKey: the name cannot be a file's name, its file does not hold a key, or a provided one is missing or
+                can be read by everybody.
         """
         if not _NAME.fullmatch(name):
             raise BadKey("key_name", f"{name!r} cannot name a key", "use up to 64 letters, digits, dots, - and _")
+        path = self.folder / f"{name}.secret"
+        if self._provided:
+            secret_text = _read_provided(path)
+            return KeyPair(public=zmq.curve_public(secret_text.encode("ascii")).decode("ascii"), secret=secret_text)
         self.folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         self.folder.chmod(_FOLDER_MODE)
-        path = self.folder / f"{name}.secret"
         if not path.exists():
             _, secret = zmq.curve_keypair()
             self._write_once(path, secret.decode("ascii"))
@@ -63,6 +78,18 @@ class KeyRing:
         elif _read(public_path) != public:
             raise BadKey("key_mismatch", f"{public_path} does not belong to {path}", "remove both to get a new pair")
         return KeyPair(public=public, secret=secret_text)
+
+    def public(self, name: str) -> str:
+        """Return the public key of a name.
+
+        Raises:
+            BadKey: there is none.
+        """
+        path = self.folder / f"{name}.public"
+        try:
+            return _read(path)
+        except OSError as error:
+            raise _not_provided(path, error) from error
 
     def known(self) -> set[str]:
         """Return every public key in the folder; a file that holds none is left out, and logged."""
@@ -91,6 +118,24 @@ class KeyRing:
                 return
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _read_provided(path: Path) -> str:
+    """Return the secret key that a file holds; refuse one that everybody can read."""
+    try:
+        if path.stat().st_mode & stat.S_IROTH:
+            raise BadKey("key_open", f"{path} can be read by everybody", "let nobody but this vessel read it")
+        return _read(path)
+    except OSError as error:
+        raise _not_provided(path, error) from error
+
+
+def _not_provided(path: Path, error: OSError) -> BadKey:
+    return BadKey(
+        "key_missing",
+        f"the key {path} cannot be read: {error.strerror}",
+        "make the fleet's keys with `batos keys make`, and mount this vessel's folder of them there (BATOS_KEYS)",
+    )
 
 
 def _read(path: Path) -> str:

@@ -25,6 +25,7 @@ from batos.uvm.errors import (
     ParentCycle,
     ReadOnly,
     SessionMisuse,
+    TlsUnusable,
     Transient,
     UvmError,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Savepoint",
     "Session",
     "SessionMisuse",
+    "TlsUnusable",
     "Transient",
     "UvmError",
     "UvmObject",

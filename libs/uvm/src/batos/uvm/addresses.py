@@ -1,4 +1,4 @@
-"""Where an image is: `file:///abs/live_image.fs`, `zeo:///path/to/socket`, `zeo://host:port`, or what zodburi knows.
+"""Where an image is: `file:///abs/live_image.fs`, `zeo:///path/to/socket`, `zeo://host:port?tls=FOLDER`, or another.
 
 zodburi resolves storages by URI. Its `zeo` resolver cannot ask for `server_sync` (without which a commit that one
 client saw acknowledged may be invisible to another) and leaves waiting unbounded, and its `file` resolver makes no
@@ -7,6 +7,7 @@ blob folder; these two schemes are therefore read here, the others are its own.
 
 from __future__ import annotations
 
+import ipaddress
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from ZEO.ClientStorage import ClientStorage
 from ZODB.FileStorage import FileStorage
 
 from batos.uvm.errors import BadImageUri
+from batos.uvm.tls import client_context
 
 WAIT_S = 30.0
 """How long an answer of the storage is waited for, unless the address says otherwise (1 to 600 seconds)."""
@@ -33,7 +35,7 @@ _ZODBURI_DEFAULTS = {"database_name": "unnamed", "pool_size": 7, "cache_size": 1
 """What zodburi answers where an address says nothing; ours are others."""
 _FILE_PARAMETERS = frozenset({"blob_dir", "connection_pool_size", "connection_cache_size"})
 _ZEO_PARAMETERS = frozenset({
-    "storage", "wait_timeout", "blob_dir", "shared_blob_dir", "blob_cache_size",
+    "storage", "wait_timeout", "blob_dir", "shared_blob_dir", "blob_cache_size", "tls",
     "connection_pool_size", "connection_cache_size",
 })  # fmt: skip
 
@@ -147,6 +149,9 @@ def _zeo(uri: str) -> Address:
     if is_shared and "blob_dir" not in given:
         raise BadImageUri(uri, "shared_blob_dir needs blob_dir, the folder that the server uses")
     cache_bytes = int(_number(uri, given, "blob_cache_size", 2**20, 2**50, BLOB_CACHE_BYTES))
+    tls = given.get("tls", "")
+    if isinstance(target, tuple) and not tls and not _is_loopback(target[0]):
+        raise BadImageUri(uri, "over a network an image is served with TLS only; add ?tls= and the folder of its keys")
     folders: list[tempfile.TemporaryDirectory[str]] = []
 
     def open_storage(read_only: bool) -> Any:
@@ -156,6 +161,8 @@ def _zeo(uri: str) -> Address:
             blob_dir = folders[-1].name
         return ClientStorage(
             target,
+            ssl=client_context(Path(tls)) if tls else None,
+            ssl_server_hostname=target[0] if tls and isinstance(target, tuple) else None,
             storage=given.get("storage", "1"),
             wait_timeout=wait_s,
             server_sync=True,
@@ -188,6 +195,13 @@ def _zeo_target(uri: str) -> str | tuple[str, int]:
     if parts.path.strip("/"):
         raise BadImageUri(uri, "after host and port there is no path; a Unix socket is written zeo:///path")
     return parts.hostname or "127.0.0.1", port or DEFAULT_PORT
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _foreign(uri: str) -> Address:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from ZODB.POSException import POSError
@@ -30,9 +31,10 @@ class ImageUnreachable(Transient):
         self.uri = uri
         self.waited_s = waited_s
         doing = f" while {what}" if what else ""
+        admitted = ", that it admits this certificate" if "tls=" in uri else ""
         super().__init__(
             f"the image at {uri} did not answer within {waited_s:g} s{doing}: check that the image vessel runs "
-            "(`batos status`) and that the address is right"
+            f"(`batos status`), that the address is right{admitted}"
         )
 
 
@@ -97,6 +99,21 @@ class BadImageUri(UvmError, ValueError):
         self.uri = uri
         self.why = why
         super().__init__(f"{uri!r} is no address of an image: {why}")
+
+
+class TlsUnusable(UvmError):
+    """A file is missing or unusable without which nobody speaks to an image over a network.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path} cannot be used for TLS: {why}; make the fleet's keys with `batos keys make`, and mount this "
+            "vessel's folder of them"
+        )
 
 
 class NoImageYet(UvmError):

@@ -178,13 +178,15 @@ def open_image(uri: str, *, read_only: bool = False) -> Image:
     Args:
         uri: `file:///abs/live_image.fs[?blob_dir=...]`, `zeo:///path/to/socket[?...]`, `zeo://host:port[?...]` with
             the parameters blob_dir, shared_blob_dir (1 where the server's own folder can be reached), blob_cache_size,
-            wait_timeout (seconds) and storage; or any other scheme that zodburi knows.
+            wait_timeout (seconds), storage and tls (folder of the client's certificate; asked for where the host is not
+            this machine); or any other scheme that zodburi knows.
         read_only: for reading only; then nothing is made.
 
     Raises:
         BadImageUri: the address cannot be understood.
         ImageUnreachable: the storage does not answer in time.
         ImageInUse: another process has the file open for writing.
+        TlsUnusable: a certificate is missing or unusable.
         ImageUnusable: the storage refuses to open (damaged, no permission).
         NoImageYet: there is nothing to read.
     """

@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import TypeVar
 
-from batos.protocol import Drain, Draining, KeyRing, Peer, Ping, Pong, ProtocolError, RequestContext
+from batos.protocol import Drain, Draining, Peer, Ping, Pong, ProtocolError, RequestContext
 from batos.vessel.errors import SettingsError, VesselError
 from batos.vessel.health import HealthPages, HealthServer
 from batos.vessel.logs import configure_logging
@@ -94,7 +94,7 @@ async def live(vessel: Vessel[S], cut: asyncio.Event) -> int:
         if vessel.uses_bus:
             peer = Peer(
                 settings.bus_addresses(),
-                KeyRing(settings.home / "keys").ensure(vessel.name),
+                settings.key_pair(),
                 vessel.card,
                 heartbeat_s=settings.heartbeat_s,
             )

@@ -20,13 +20,16 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings import SettingsError as SourceError
 from typing_extensions import Annotated  # noqa: UP035 - pydantic reads it at run time
 
-from batos.protocol import BusAddresses
+from batos.protocol import BadKey, BusAddresses, KeyPair, KeyRing
 from batos.vessel.errors import FleetNotFound, SettingsError
 from batos.vessel.fleet import FleetFile
 
 PREFIX = "BATOS_"
 SETTINGS_FILE = "batos.toml"
 SERVICES = ("image", "bus", "kernel", "inference", "curator", "forge", "supervisor", "keeper", "console")
+KEYS_FOLDER = "keys"
+BUS_KEY = "bus"
+"""Name of the bus's key."""
 CURVE_OFF = "off"
 """Value of `bus_server_key` that switches encryption off; for tests only."""
 
@@ -52,6 +55,12 @@ class VesselSettings(BaseSettings):
         max_length=64,
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$",
         description="This vessel's place in the fleet, for example kernel-1; empty: its kind.",
+    )
+    keys: Annotated[Path | None, AfterValidator(lambda path: path and path.expanduser().absolute())] = Field(
+        default=None, description="Folder of keys that were made for this vessel; unset: keys in the home, made there."
+    )
+    key_name: str = Field(
+        default="", max_length=64, description="The name of this vessel's own key in that folder; empty: its name."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least severe line that is logged."
@@ -114,6 +123,8 @@ class VesselSettings(BaseSettings):
             SettingsError: an address is neither set nor written there.
             VesselError: the file cannot be read.
         """
+        if self.keys is not None and not self.bus_server_key:
+            return self.model_copy(update={"bus_server_key": self._provided_server_key()}).with_fleet()
         missing = [name for name in _ADDRESSES if not getattr(self, name)]
         if not missing and self.image_uri:
             return self
@@ -145,6 +156,26 @@ class VesselSettings(BaseSettings):
             subscribe=self.bus_subscribe,
             server_key=key,
         )
+
+    def key_ring(self) -> KeyRing:
+        """Return where this vessel's keys are."""
+        if self.keys is not None:
+            return KeyRing(self.keys, provided=True)
+        return KeyRing(self.home / KEYS_FOLDER)
+
+    def key_pair(self) -> KeyPair:
+        """Return this vessel's own keys, made at its first start unless they are provided.
+
+        Raises:
+            BadKey: there are none, or the file does not hold a key.
+        """
+        return self.key_ring().ensure(self.key_name or self.name)
+
+    def _provided_server_key(self) -> str:
+        try:
+            return self.key_ring().public(BUS_KEY)
+        except BadKey as error:
+            raise SettingsError(error.code, error.message, error.hint) from error
 
     def shown(self) -> str:
         """Return all settings in one line, secrets hidden."""

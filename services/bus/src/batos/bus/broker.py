@@ -46,6 +46,9 @@ SUBSCRIBERS_BACK_S = 3.0
 """Seconds after its start in which the bus does not listen to publishers, who keep what they have to say: the
 subscribers of a former bus need some time to connect again, and would miss it."""
 
+PASSER_BY = "console"
+"""Kind of who comes for a question and goes: commands, checks. Their coming and going is no news of the fleet."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -174,7 +177,8 @@ class Broker:
 
     def _announce(self, changes: Sequence[VesselChanged]) -> None:
         for change in changes:
-            _log.info("%s %s (%s)", change.card.name, change.change, change.card.incarnation)
+            level = logging.DEBUG if change.card.kind == PASSER_BY else logging.INFO
+            _log.log(level, "%s %s (%s)", change.card.name, change.change, change.card.incarnation)
             self._seq += 1
             self._publish(_FLEET_TOPIC, Kind.EVENT, change, self._seq)
 

@@ -9,7 +9,7 @@ from batos.bus.broker import Broker
 from batos.bus.errors import AddressUnusable
 from batos.bus.metrics import BusCollector
 from batos.bus.settings import BusSettings
-from batos.protocol import Drain, KeyRing
+from batos.protocol import Drain
 from batos.vessel import StartFailed, Vessel
 
 REPLY_GRACE_S = 0.1
@@ -38,8 +38,8 @@ class BusVessel(Vessel[BusSettings]):
                     f"{which} address {address} names no port, so that no vessel could find it after a restart",
                     f"set BATOS_BUS_{which.upper()} to an address with a port for the whole fleet",
                 )
-        ring = KeyRing(self.settings.home / "keys")
-        keys = ring.ensure(self.name)
+        ring = self.settings.key_ring()
+        keys = self.settings.key_pair()
         if addresses.server_key and addresses.server_key != keys.public:
             raise StartFailed(
                 "server_key",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +32,10 @@ persona_app = typer.Typer(help="Personas: look at one.", no_args_is_help=True, r
 forge_app = typer.Typer(
     help="The learning loop: run a turn, judge it, undo it.", no_args_is_help=True, rich_markup_mode=None
 )
+keys_app = typer.Typer(
+    help="Keys of a fleet whose vessels do not share a home: containers.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(keys_app, name="keys")
 app.add_typer(mission_app, name="mission")
 app.add_typer(persona_app, name="persona")
 app.add_typer(forge_app, name="forge")
@@ -283,6 +289,32 @@ def forge_rollback(persona: Persona, as_json: Json = False) -> None:
 
         async with at.fleet() as fleet:
             return await undo(fleet, at.screen, persona, request_s=at.settings.console_request_s)
+
+    execute(work, as_json=as_json)
+
+
+@keys_app.command("make")
+def keys_make(
+    folder: Annotated[Path, typer.Argument(help="Where each role gets a folder of its own.")],
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="A further name under which the image is reached; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the keys with which vessels in containers know each other; what is there is kept.
+
+    Mount the folder of a vessel's role at the place that BATOS_KEYS names in it.
+
+    Example: batos keys make ./keys --host image.example.net
+    """
+
+    async def work(at: Work) -> int:
+        from batos.console.keys import ROLES, make_keys  # noqa: PLC0415
+
+        written = await asyncio.to_thread(make_keys, folder.absolute(), host or ())
+        at.screen.result({"folder": str(folder.absolute()), "roles": ROLES, "written": [str(path) for path in written]})
+        at.screen.say(f"{len(written)} files written in {folder.absolute()}, for {', '.join(ROLES)}")
+        return DONE
 
     execute(work, as_json=as_json)
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from batos.console.errors import START_IT, FleetUnreachable
 from batos.console.settings import ConsoleSettings
-from batos.protocol import BusUnreachable, Event, KeyRing, Message, Peer, Roster, RosterGet, VesselCard, new_id
+from batos.protocol import BusUnreachable, Event, Message, Peer, Roster, RosterGet, VesselCard, new_id
 from batos.vessel import SettingsError, keeper_pid
 
 R = TypeVar("R", bound=Message)
@@ -50,7 +50,7 @@ async def reach(settings: ConsoleSettings) -> AsyncIterator[Peer]:
     card = own_card()
     peer = Peer(
         settings.bus_addresses(),
-        KeyRing(settings.home / "keys").ensure(KIND),
+        settings.key_ring().ensure(settings.key_name or KIND),
         lambda: card,
         heartbeat_s=settings.heartbeat_s,
     )

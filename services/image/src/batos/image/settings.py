@@ -13,6 +13,7 @@ from batos.vessel import SettingsError, VesselSettings
 IMAGE_FOLDER = "image"
 RUN_FOLDER = "run"
 SOCKET_NAME = "image.sock"
+MAX_PORT = 65535
 
 
 class ImageSettings(VesselSettings):
@@ -25,6 +26,12 @@ class ImageSettings(VesselSettings):
         max_length=1024,
         description="Unix socket to listen on; empty: that of image_uri, else run/image.sock in the home.",
     )
+    image_listen: str = Field(
+        default="",
+        max_length=255,
+        pattern=r"^(\S+:\d{1,5})?$",
+        description="Address and port to listen on with TLS, for example 0.0.0.0:9991; empty: a Unix socket.",
+    )
     image_blob_scan_s: float = Field(
         default=60.0,
         ge=1,
@@ -36,6 +43,20 @@ class ImageSettings(VesselSettings):
     def folder(self) -> Path:
         """Where live_image.fs and its blobs lie."""
         return self.home / IMAGE_FOLDER
+
+    def port(self) -> tuple[str, int]:
+        """Return address and port to listen on with TLS; the address is empty where it is a Unix socket.
+
+        Raises:
+            SettingsError: there is no such port.
+        """
+        host, _, port = self.image_listen.rpartition(":")
+        number = int(port or 0)
+        if host and not 0 < number <= MAX_PORT:
+            raise SettingsError(
+                "image_listen", f"BATOS_IMAGE_LISTEN names port {number}", f"set it to one from 1 to {MAX_PORT}"
+            )
+        return host.strip("[]"), number
 
     def socket_path(self) -> Path:
         """Return the path to listen on.

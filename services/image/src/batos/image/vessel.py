@@ -6,17 +6,20 @@ import asyncio
 import logging
 from typing import ClassVar
 
+from batos.image.listening import Listening, TlsPort, UnixSocket
 from batos.image.metrics import ImageCollector
 from batos.image.server import ImageServer
 from batos.image.settings import ImageSettings
 from batos.image.storage import DATA_FILE
-from batos.vessel import Vessel, VesselError
+from batos.uvm import TlsUnusable
+from batos.uvm.tls import server_context
+from batos.vessel import StartFailed, Vessel, VesselError
 
 _log = logging.getLogger(__name__)
 
 
 class ImageVessel(Vessel[ImageSettings]):
-    """Serves `live_image.fs` and its blobs on a Unix socket."""
+    """Serves `live_image.fs` and its blobs."""
 
     kind: ClassVar[str] = "image"
     distribution: ClassVar[str] = "batos-image"
@@ -28,7 +31,7 @@ class ImageVessel(Vessel[ImageSettings]):
     async def start(self) -> None:
         """Open the storage and listen."""
         settings = self.settings
-        path = settings.socket_path()
+        listening = self._listening()
         self.set_ready(False, f"opening {DATA_FILE}")
         loop = asyncio.get_running_loop()
 
@@ -36,12 +39,21 @@ class ImageVessel(Vessel[ImageSettings]):
             reason = VesselError("image_server_died", f"the storage server ended by itself: {error!r}")
             loop.call_soon_threadsafe(self.fail, reason)
 
-        server = ImageServer(settings.folder, path, died)
+        server = ImageServer(settings.folder, listening, died)
         self.registry.register(ImageCollector(server.counts, settings.folder, settings.image_blob_scan_s))
         self._server = server
         await asyncio.to_thread(server.open)
-        _log.info("serving %s on %s", settings.folder / DATA_FILE, path)
+        _log.info("serving %s on %s", settings.folder / DATA_FILE, listening.address)
         self.set_ready(True)
+
+    def _listening(self) -> Listening:
+        host, port = self.settings.port()
+        if not host:
+            return UnixSocket(self.settings.socket_path())
+        try:
+            return TlsPort(host, port, server_context(self.settings.key_ring().folder))
+        except TlsUnusable as error:
+            raise StartFailed("image_tls", str(error)) from error
 
     async def stop(self) -> None:
         """Close every connection and the storage."""

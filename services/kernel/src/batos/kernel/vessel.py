@@ -40,7 +40,7 @@ from batos.vessel import StartFailed, Vessel, VesselError
 
 SERVICE = "kernel"
 LOG_FOLDER = "log"
-REDACTION_KEY = Path("keys") / "redaction.key"
+REDACTION_KEY = "redaction.key"
 
 _log = logging.getLogger("batos.kernel")
 
@@ -176,7 +176,7 @@ class KernelVessel(Vessel[KernelSettings]):
             self.log_folder,
             kernel=self.name,
             incarnation=self.incarnation,
-            redactor=Redactor(redaction_key(self.settings.home / REDACTION_KEY)),
+            redactor=Redactor(redaction_key(self.settings.key_ring().folder / REDACTION_KEY)),
             segment_bytes=self.settings.kernel_log_segment_bytes,
             on_record=lambda event_type: self.metrics.log_records.labels(event_type.value).inc(),
             on_fault=on_fault,

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from batos.protocol import BusAddresses, KeyRing
+from batos.protocol import BusAddresses
 from batos.supervisor.addresses import choose_bus, image_address, image_socket
 from batos.supervisor.place import PlaceSpec
 from batos.supervisor.places import is_image_local
@@ -26,7 +26,7 @@ def prepare(settings: KeeperSettings, places: Iterable[PlaceSpec]) -> KeeperSett
     """
     home = settings.home
     places = list(places)
-    ring = KeyRing(home / "keys")
+    ring = settings.key_ring()
     public = ring.ensure(BUS_NAME).public
     for name in (settings.name, CONSOLE_NAME, *(place.name for place in places)):
         ring.ensure(name)

@@ -1,0 +1,158 @@
+"""The image vessel on a port with TLS: who has a certificate of the fleet reads and writes, nobody else does."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from integration.bus_fixtures import BusUnderTest, free_port
+from integration.test_image_server import ImageProcess, image
+
+from batos.console.keys import make_keys
+from batos.uvm import ImageUnreachable, open_image, read_blob, store_blob
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    make_keys(folder)
+    return folder
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def served(tmp_path: Path, keys: Path, port: int) -> Iterator[ImageProcess]:
+    with image(tmp_path / "home", **settings(keys, port)) as process:
+        process.await_ready()
+        yield process
+
+
+def settings(keys: Path, port: int) -> dict[str, str]:
+    return {
+        "BATOS_IMAGE_LISTEN": f"127.0.0.1:{port}",
+        "BATOS_KEYS": str(keys / "image"),
+        "BATOS_KEY_NAME": "image",
+    }
+
+
+def check(home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "batos.image.check"],
+        env={"BATOS_HOME": str(home), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.usefixtures("served")
+def test_clients_of_the_fleet_share_objects_and_blobs(keys: Path, port: int) -> None:
+    """What one commits another sees, blobs included, which travel over the connection."""
+    uri = f"zeo://localhost:{port}?wait_timeout=10&tls={keys}"
+    with open_image(f"{uri}/kernel") as kernel, open_image(f"{uri}/curator") as curator:
+        with kernel.transaction() as root:
+            root["lobby"].greeting = "hello"
+            root["lobby"].weights = store_blob(b"\x01" * 200_000)
+        with curator.snapshot() as root:
+            assert root["lobby"].greeting == "hello"
+            assert read_blob(root["lobby"].weights) == b"\x01" * 200_000
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("how", ["plain", "foreign"])
+def test_nobody_else_is_admitted(how: str, keys: Path, port: int, tmp_path: Path) -> None:
+    """Neither without TLS nor with a certificate of another fleet; the image goes on serving its own."""
+    other = tmp_path / "other"
+    make_keys(other)
+    shutil.copy(keys / "kernel" / "image-ca.pem", other / "kernel")
+    query = f"&tls={other / 'kernel'}" if how == "foreign" else ""
+    with pytest.raises(ImageUnreachable, match="did not answer"):
+        open_image(f"zeo://localhost:{port}?wait_timeout=1{query}")
+    with open_image(f"zeo://localhost:{port}?wait_timeout=10&tls={keys / 'kernel'}") as own:
+        assert own.last_tid()
+
+
+def test_the_check_asks_over_the_real_protocol(served: ImageProcess, keys: Path, port: int) -> None:
+    """It succeeds while the image serves, and says in one line that nobody answers when it does not."""
+    environ = settings(keys, port)
+    good = check(served.home, **environ)
+    assert (good.returncode, good.stderr) == (0, "")
+    served.process.terminate()
+    assert served.process.wait(30) == 0
+    bad = check(served.home, **environ)
+    assert bad.returncode == 1
+    assert f"nobody answers at zeo://localhost:{port}" in bad.stderr
+    assert len(bad.stderr.splitlines()) == 1
+
+
+def test_the_check_asks_over_a_unix_socket_as_well(tmp_path: Path) -> None:
+    """Where the image has no port."""
+    with image(tmp_path / "h") as process:
+        process.await_ready()
+        assert check(process.home).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda home: (home / "keys" / "image-server.key").unlink(), "image-server.key cannot be used for TLS"),
+        (lambda home: shutil.rmtree(home / "keys"), "batos keys make"),
+    ],
+)
+def test_missing_certificates_end_the_vessel_with_one_line(
+    change: Callable[[Path], None], words: str, tmp_path: Path, keys: Path, port: int
+) -> None:
+    """It does not serve without them; the line says what to make and to mount."""
+    home = tmp_path / "home"
+    shutil.copytree(keys / "image", home / "keys")
+    change(home)
+    with image(home, **settings(keys, port) | {"BATOS_KEYS": str(home / "keys")}) as process:
+        assert process.process.wait(30) == 1
+    assert words in process.words().splitlines()[-1]
+
+
+def test_a_port_that_is_taken_ends_the_vessel_with_one_line(tmp_path: Path, keys: Path) -> None:
+    """The line names the port and the setting."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        with image(tmp_path / "home", **settings(keys, number)) as process:
+            assert process.process.wait(30) == 1
+    last = process.words().splitlines()[-1]
+    assert f"cannot listen on 127.0.0.1:{number}: Address already in use" in last
+    assert "BATOS_IMAGE_LISTEN" in last
+
+
+def test_the_bus_can_be_checked_by_its_own_protocol(bus: BusUnderTest) -> None:
+    """Over CURVE with the bus's own key; without a bus one line says so."""
+
+    def checked() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "batos.bus.check"],
+            env=bus.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    good = checked()
+    assert (good.returncode, good.stderr) == (0, "")
+    bus.kill()
+    bad = checked()
+    assert bad.returncode == 1
+    assert len(bad.stderr.splitlines()) == 1
+    assert "batos bus check" in bad.stderr
