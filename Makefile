@@ -30,7 +30,7 @@ lint: ## Check style, types and layers
 	@$(ENVIRONMENT) dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy libs/*/src services/*/src scripts/*.py
+	$(BIN)/mypy libs/*/src services/*/src scripts/*.py deploy/observability/*.py
 	$(BIN)/lint-imports
 
 format: ## Bring the code into its form
@@ -40,4 +40,4 @@ format: ## Bring the code into its form
 
 clean: ## Remove environments and caches; the mind (var/) stays
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find libs services scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find libs services scripts tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,7 +26,8 @@ from batos.vessel.fleet import FleetFile
 
 PREFIX = "BATOS_"
 SETTINGS_FILE = "batos.toml"
-SERVICES = ("image", "bus", "kernel", "inference", "curator", "forge", "supervisor", "keeper", "console")
+SERVICES = ("image", "bus", "kernel", "inference", "curator", "forge", "supervisor", "keeper", "console", "deploy")
+"""Whose settings there are; `deploy` is no vessel: Compose and its like read those."""
 KEYS_FOLDER = "keys"
 BUS_KEY = "bus"
 """Name of the bus's key."""
