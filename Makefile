@@ -5,10 +5,12 @@ ENVIRONMENT = $(PYTHON) scripts/environment.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test test-vllm lint format clean
+COMPOSE = docker compose -f deploy/docker-compose.yml
+
+.PHONY: help install run up down test test-vllm test-containers lint format clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## Make the core environment (.venv) and the embedded engine (.venv-inference)
 	@$(ENVIRONMENT) core inference
@@ -16,8 +18,16 @@ install: ## Make the core environment (.venv) and the embedded engine (.venv-inf
 run: install ## Start the fleet, ask a first mission, open the console
 	@$(BIN)/batos run
 
+up: ## Bring the fleet up in containers, and wait until every one is healthy
+	$(COMPOSE) up --build --detach --wait
+	@echo 'ask it: $(COMPOSE) run --rm console ask "What is a tide?"'
+
+down: ## Take the containers down; the mind (their volumes) stays
+	$(COMPOSE) --profile '*' down
+
 test: ## Run unit, integration and end-to-end tests, with the real embedded model
 	@$(ENVIRONMENT) dev inference forge
+	@scripts/debian_packages.sh 'postgresql=/usr/lib/postgresql/*/bin/initdb'
 	$(BIN)/pytest libs services scripts
 	$(BIN)/pytest tests/integration
 	$(BIN)/pytest tests/end_to_end
@@ -25,6 +35,11 @@ test: ## Run unit, integration and end-to-end tests, with the real embedded mode
 test-vllm: ## Run the engine suite over vLLM's CPU build (3.5 GB in .venv-vllm)
 	@$(ENVIRONMENT) dev inference vllm
 	$(BIN)/pytest tests/vllm
+
+test-containers: ## Run the fleet in containers; check what Kubernetes, Prometheus and Grafana are given
+	@$(ENVIRONMENT) dev inference
+	@scripts/debian_packages.sh prometheus=promtool
+	$(BIN)/pytest tests/containers
 
 lint: ## Check style, types and layers
 	@$(ENVIRONMENT) dev
