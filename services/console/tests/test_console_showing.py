@@ -12,6 +12,7 @@ from rich.console import Console
 from batos.console import keeping
 from batos.console import status as fleet_status
 from batos.console.progress import Moving
+from batos.console.rolling import roll_text
 from batos.console.session import Session
 from batos.console.settings import ConsoleSettings
 from batos.console.show import LineView, LiveView, Screen, clean, cut, speaking_text
@@ -208,6 +209,16 @@ def test_the_watch_says_each_stage_once() -> None:
     console = VesselCard(name="console-1", kind="console", incarnation="c", pid=1, version="0", started_at=0)
     watch.event(VesselChanged(card=console, change="joined"))
     assert written(found).splitlines() == ["forge: training 10%", "kernel-1 lost"]
+
+
+def test_a_roll_shows_its_own_steps() -> None:
+    """Progress and the planks that are rolled are shown; other vessels that change do not hide what is awaited."""
+    step = Progress(what="roll", id="r1", stage="draining", fraction=0.3, detail="kernel-1: it finishes its work")
+    assert roll_text(step, "kernel") == "roll: draining 30%, kernel-1: it finishes its work"
+    joined = VesselChanged(card=card("kernel-1"), change="joined")
+    assert roll_text(joined, "kernel") == roll_text(joined, "kernel-1") == "kernel-1 joined"
+    keeper = VesselCard(name="keeper", kind="keeper", incarnation="k", pid=1, version="0", started_at=0)
+    assert roll_text(VesselChanged(card=keeper, change="unready"), "kernel") == ""
 
 
 async def test_a_conversation_asks_and_answers(fleet: FakeFleet) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from batos.forge_trainer import ForgeError, ForgeSettings, judge, order_files, train, trainer
 from batos.forge_trainer.base_model import MANIFEST, BaseModel, find_model, made_from, sha256_of
 from batos.forge_trainer.trainer import Report
-from batos.forge_trainer.work import gate_report
+from batos.forge_trainer.work import gate_report, step_of
 from batos.mind.orders import Order, State
 
 
@@ -221,3 +221,16 @@ def test_a_line_of_the_program_is_decoded() -> None:
     """Lines for people and lines for programs are one: every event has its own fields, the rest have defaults."""
     line = msgspec.json.decode(b'{"event": "step", "step": 3, "of": 9, "loss": 1.5, "elapsed_s": 2}', type=trainer.Line)
     assert (line.step, line.of, line.loss, line.what) == (3, 9, 1.5, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        ("forge: installing 42 of 56, now torch (26 s)\n", "installing 42 of 56, now torch"),
+        ("forge: ready in .venv-forge (50.4 s)", "ready in .venv-forge"),
+        ("forge: downloading torch.whl, 20 of 190 MB", "downloading torch.whl, 20 of 190 MB"),
+    ],
+)
+def test_a_step_of_the_environment_is_said_once(line: str, step: str) -> None:
+    """The script's own name and seconds do not appear beside those of the order's progress."""
+    assert step_of(line) == step

@@ -211,7 +211,7 @@ async def test_the_just_lost_are_awaited() -> None:
     ("target", "words"),
     [
         ("kernels", "did you mean 'kernel'"),
-        ("zzz", "there are bus, keeper"),
+        ("zzz", "there are bus, kernel, kernel-1"),
         ("supervisor", "it leads the roll itself"),
         ("keeper", "batos down"),
     ],

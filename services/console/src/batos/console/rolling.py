@@ -10,8 +10,7 @@ import msgspec
 
 from batos.console.errors import DONE
 from batos.console.fleet import Fleet, roster
-from batos.console.forge import progress_text
-from batos.console.progress import Moving
+from batos.console.progress import Moving, progress_text
 from batos.console.show import Screen
 from batos.console.status import shown
 from batos.console.thought import MS_PER_S
@@ -27,7 +26,7 @@ async def roll(fleet: Fleet, screen: Screen, target: str, *, timeout_s: float, r
     async with fleet.subscribe("progress/roll/", "fleet") as events:
         said = [f"roll {target}: {planks} planks"]
         with Moving(screen) as moving:
-            tasks = [asyncio.create_task(_listen(events, said)), asyncio.create_task(_tick(said, moving))]
+            tasks = [asyncio.create_task(_listen(events, target, said)), asyncio.create_task(_tick(said, moving))]
             try:
                 body = Roll(target=target, timeout_s=timeout_s)
                 rolled = await fleet.request(
@@ -48,12 +47,21 @@ def _fields(plank: msgspec.Struct) -> dict[str, Any]:
     return fields
 
 
-async def _listen(events: AsyncIterator[Event], said: list[str]) -> None:
+async def _listen(events: AsyncIterator[Event], target: str, said: list[str]) -> None:
     async for event in events:
-        if isinstance(event, Progress):
-            said[0] = progress_text(event)
-        elif isinstance(event, VesselChanged) and event.card.kind != "console":
-            said[0] = f"{event.card.name} {event.change}"
+        said[0] = roll_text(event, target) or said[0]
+
+
+def roll_text(event: Event, target: str) -> str:
+    """Say in words what an event means for a roll; empty where it is about something else.
+
+    Other vessels change too, the keeper for one is unready as long as a plank is: that would hide what is awaited.
+    """
+    if isinstance(event, Progress):
+        return progress_text(event)
+    if isinstance(event, VesselChanged) and target in {event.card.kind, event.card.name}:
+        return f"{event.card.name} {event.change}"
+    return ""
 
 
 async def _tick(said: list[str], moving: Moving) -> None:

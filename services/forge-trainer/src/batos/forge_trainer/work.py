@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,8 @@ WORK_FOLDER = "forge"
 """Where orders are worked on, in the fleet's home."""
 ENVIRONMENT_SCRIPT = "scripts/environment.py"
 FORGE_ENVIRONMENT = ".venv-forge"
+_AROUND_A_STEP = re.compile(r"^forge: | \([\d.]+ s\)$")
+"""Who speaks and since when: both are shown with an order's progress anyway."""
 
 _log = logging.getLogger("batos.forge")
 
@@ -118,7 +121,7 @@ class Smith:
             [sys.executable, str(self._checkout / ENVIRONMENT_SCRIPT), "forge"],
             log=self._settings.home / "log" / "forge-environment.log",
             silence_s=self._settings.forge_silence_s,
-            hear=lambda line: tell("environment", None, line),
+            hear=lambda line: tell("environment", None, step_of(line)),
         )
         return self._checkout / FORGE_ENVIRONMENT / "bin" / "python"
 
@@ -190,6 +193,11 @@ class _Teller:
     def __call__(self, stage: str, fraction: float | None, detail: str = "") -> None:
         event = Progress(what="forge", id=self._order_id, stage=stage, fraction=fraction, detail=detail)
         self._peer.publish(f"progress/forge/{self._order_id}", event)
+
+
+def step_of(line: str) -> str:
+    """Return what a line of the environment's script says, without what stands around it."""
+    return _AROUND_A_STEP.sub("", line.strip())
 
 
 def gate_report(report: Report, margin: float) -> dict[str, Any]:

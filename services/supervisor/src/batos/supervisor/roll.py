@@ -223,7 +223,8 @@ def choose_planks(target: str, roster: Sequence[VesselCard]) -> list[str]:
         card.name for card in roster if card.kind == target
     }
     if not names:
-        known = sorted({card.kind for card in roster} | {card.name for card in roster})
+        rolled = [card for card in roster if card.kind not in NOT_ROLLED]
+        known = sorted({card.kind for card in rolled} | {card.name for card in rolled})
         near = difflib.get_close_matches(target, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
         raise RollError("roll_target_unknown", "", f"no vessel has the kind or the name {target!r}", hint)
