@@ -122,6 +122,32 @@ def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "kernel_slots=4" in settings.shown()
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://mind:geheim@db:5432/mind?wait_timeout=5", "postgresql://mind:***@db:5432/mind?wait_timeout=5"),
+        ("postgresql://mind:ge/he?im@x@db/mind", "postgresql://mind:***@db/mind"),
+        ("postgresql://mind:geheim", "postgresql://mind:***"),
+        ("postgresql://db:5432/mind", "postgresql://db:5432/mind"),
+        ("postgresql://db/mind?password=geheim&host=/run", "postgresql://db/mind?password=***&host=/run"),
+        ("zeo://image:9991?tls=/run/batos/keys", "zeo://image:9991?tls=/run/batos/keys"),
+        ("", ""),
+    ],
+)
+def test_a_password_in_an_address_is_not_shown(monkeypatch: pytest.MonkeyPatch, uri: str, shown: str) -> None:
+    """Where the image is can be told without it."""
+    monkeypatch.setenv("BATOS_IMAGE_URI", uri)
+    assert f"image_uri={shown!r} " in load_settings(KernelLike).shown()
+
+
+def test_a_fault_in_an_address_does_not_tell_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it hide what is wrong."""
+    monkeypatch.setenv("BATOS_IMAGE_URI", f"postgresql://mind:geheim@db/{'x' * 1024}")
+    with pytest.raises(SettingsError, match=r"BATOS_IMAGE_URI: .* at most 1024 .*mind:\*\*\*@db") as caught:
+        load_settings(KernelLike)
+    assert "geheim" not in str(caught.value)
+
+
 def test_every_field_is_described() -> None:
     """Every setting has a default and a description."""
     for name, field in KernelLike.model_fields.items():
@@ -172,3 +198,20 @@ def test_without_a_folder_keys_are_made_in_the_home(tmp_path: Path) -> None:
     settings = load_settings(KernelLike, name="kernel-1")
     assert settings.key_pair() == settings.key_pair()
     assert (tmp_path / "var" / "keys" / "kernel-1.secret").is_file()
+
+
+def test_a_home_of_another_user_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whose it is, whose it has to be, what to do; one that is not there yet is nobody's."""
+    home = tmp_path / "home"
+    load_settings(KernelLike, home=home).check_home()
+    home.mkdir()
+    load_settings(KernelLike, home=home).check_home()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SettingsError, match=rf"{home} cannot be written; mount a volume") as caught:
+        load_settings(KernelLike, home=home).check_home()
+    assert caught.value.code == "home_read_only"
+    owner = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    with pytest.raises(SettingsError, match=rf"{home} is user {owner}'s.*let this user own") as caught:
+        load_settings(KernelLike, home=home).check_home()
+    assert caught.value.code == "home_foreign"

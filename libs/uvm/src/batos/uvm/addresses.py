@@ -1,43 +1,49 @@
-"""Where an image is: `file:///abs/live_image.fs`, `zeo:///path/to/socket`, `zeo://host:port?tls=FOLDER`, or another.
+"""Where an image is: a file, a ZEO server (a socket, or a host with TLS), a database of PostgreSQL, or another.
+
+`file:///abs/live_image.fs`, `zeo:///path/to/socket`, `zeo://host:port?tls=FOLDER`, `postgresql://user@host/database`.
 
 zodburi resolves storages by URI. Its `zeo` resolver cannot ask for `server_sync` (without which a commit that one
-client saw acknowledged may be invisible to another) and leaves waiting unbounded, and its `file` resolver makes no
-blob folder; these two schemes are therefore read here, the others are its own.
+client saw acknowledged may be invisible to another) and leaves waiting unbounded, its `file` resolver makes no
+blob folder, and RelStorage's `postgresql` resolver keeps the password in every name that it logs; these schemes are
+therefore read here, the others are its own.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import zodburi
 from ZEO.ClientStorage import ClientStorage
 from ZODB.FileStorage import FileStorage
 
+from batos.uvm.address import (
+    BLOB_CACHE_BOUNDS,
+    BLOB_CACHE_BYTES,
+    COMMON_PARAMETERS,
+    WAIT_BOUNDS_S,
+    WAIT_S,
+    Address,
+    BlobFolder,
+    database_options,
+    number,
+    parameters,
+    switch,
+)
 from batos.uvm.errors import BadImageUri
+from batos.uvm.postgresql import SCHEMES as POSTGRESQL
+from batos.uvm.postgresql import postgresql
 from batos.uvm.tls import client_context
 
-WAIT_S = 30.0
-"""How long an answer of the storage is waited for, unless the address says otherwise (1 to 600 seconds)."""
-_WAIT_BOUNDS_S = (1.0, 600.0)
-BLOB_CACHE_BYTES = 512 * 1024 * 1024
-"""How much disk a client's own blob cache may use."""
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have."""
 DEFAULT_PORT = 9991
 
 _ZODBURI_DEFAULTS = {"database_name": "unnamed", "pool_size": 7, "cache_size": 10_000}
 """What zodburi answers where an address says nothing; ours are others."""
-_FILE_PARAMETERS = frozenset({"blob_dir", "connection_pool_size", "connection_cache_size"})
-_ZEO_PARAMETERS = frozenset({
-    "storage", "wait_timeout", "blob_dir", "shared_blob_dir", "blob_cache_size", "tls",
-    "connection_pool_size", "connection_cache_size",
-})  # fmt: skip
+_ZEO_PARAMETERS = COMMON_PARAMETERS | {"storage", "wait_timeout", "shared_blob_dir", "blob_cache_size", "tls"}
 
 
 class TidyFileStorage(FileStorage):  # type: ignore[misc]  # ZODB has no types
@@ -54,25 +60,6 @@ class TidyFileStorage(FileStorage):  # type: ignore[misc]  # ZODB has no types
             raise
 
 
-@dataclass(frozen=True)
-class Address:
-    """A storage that can be opened.
-
-    Attributes:
-        uri: the address as it was given.
-        wait_s: how long an answer is waited for.
-        open_storage: opens it; True asks for reading only.
-        options: settings of the database over it.
-        release: gives back what opening needed beside the storage; called once, after the storage was closed.
-    """
-
-    uri: str
-    wait_s: float
-    open_storage: Callable[[bool], Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    release: Callable[[], None] = lambda: None
-
-
 def resolve(uri: str) -> Address:
     """Understand the address of an image. Nothing is opened yet.
 
@@ -86,39 +73,9 @@ def resolve(uri: str) -> Address:
         return _file(uri)
     if scheme == "zeo":
         return _zeo(uri)
+    if scheme in POSTGRESQL:
+        return postgresql(uri)
     return _foreign(uri)
-
-
-def _query(uri: str, query: str, allowed: frozenset[str]) -> dict[str, str]:
-    try:
-        given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-    except ValueError as wrong:
-        raise BadImageUri(uri, str(wrong)) from wrong
-    unknown = sorted(set(given) - allowed)
-    if unknown:
-        raise BadImageUri(uri, f"unknown parameter {', '.join(unknown)}; known are {', '.join(sorted(allowed))}")
-    return given
-
-
-def _number(uri: str, given: Mapping[str, str], name: str, low: float, high: float, default: float) -> float:
-    if name not in given:
-        return default
-    try:
-        value = float(given[name])
-    except ValueError:
-        raise BadImageUri(uri, f"{name} is not a number: {given[name]!r}") from None
-    if not low <= value <= high:
-        raise BadImageUri(uri, f"{name} is {value:g}, which is not between {low:g} and {high:g}")
-    return value
-
-
-def _options(uri: str, given: Mapping[str, str]) -> dict[str, int]:
-    bounds = {"pool_size": (1, 10_000), "cache_size": (100, 10_000_000)}
-    return {
-        name: int(_number(uri, given, f"connection_{name}", low, high, 0))
-        for name, (low, high) in bounds.items()
-        if f"connection_{name}" in given
-    }
 
 
 def _file(uri: str) -> Address:
@@ -126,7 +83,7 @@ def _file(uri: str) -> Address:
     path = Path(unquote(parts.path))
     if parts.netloc or not path.is_absolute() or path.name == "":
         raise BadImageUri(uri, "write file:// and an absolute path, for example file:///var/lib/batos/live_image.fs")
-    given = _query(uri, parts.query, _FILE_PARAMETERS)
+    given = parameters(uri, parts.query, COMMON_PARAMETERS)
     blobs = Path(given.get("blob_dir") or path.parent / "blobs")
 
     def open_storage(read_only: bool) -> Any:
@@ -134,31 +91,24 @@ def _file(uri: str) -> Address:
             path.parent.mkdir(parents=True, exist_ok=True)
         return TidyFileStorage(str(path), read_only=read_only, blob_dir=str(blobs))
 
-    return Address(uri, WAIT_S, open_storage, _options(uri, given))
+    return Address(uri, WAIT_S, open_storage, database_options(uri, given))
 
 
 def _zeo(uri: str) -> Address:
     parts = urlsplit(uri)
-    given = _query(uri, parts.query, _ZEO_PARAMETERS)
+    given = parameters(uri, parts.query, _ZEO_PARAMETERS)
     target = _zeo_target(uri)
-    wait_s = _number(uri, given, "wait_timeout", *_WAIT_BOUNDS_S, WAIT_S)
-    shared = given.get("shared_blob_dir", "0").lower()
-    if shared not in {"0", "1", "true", "false"}:
-        raise BadImageUri(uri, f"shared_blob_dir is {shared!r}, which is neither 1 nor 0")
-    is_shared = shared in {"1", "true"}
+    wait_s = number(uri, given, "wait_timeout", *WAIT_BOUNDS_S, WAIT_S)
+    is_shared = switch(uri, given, "shared_blob_dir", default=False)
     if is_shared and "blob_dir" not in given:
         raise BadImageUri(uri, "shared_blob_dir needs blob_dir, the folder that the server uses")
-    cache_bytes = int(_number(uri, given, "blob_cache_size", 2**20, 2**50, BLOB_CACHE_BYTES))
+    cache_bytes = int(number(uri, given, "blob_cache_size", *BLOB_CACHE_BOUNDS, BLOB_CACHE_BYTES))
     tls = given.get("tls", "")
     if isinstance(target, tuple) and not tls and not _is_loopback(target[0]):
         raise BadImageUri(uri, "over a network an image is served with TLS only; add ?tls= and the folder of its keys")
-    folders: list[tempfile.TemporaryDirectory[str]] = []
+    blobs = BlobFolder(given.get("blob_dir"))
 
     def open_storage(read_only: bool) -> Any:
-        blob_dir = given.get("blob_dir")
-        if blob_dir is None:
-            folders.append(tempfile.TemporaryDirectory(prefix="batos-blobs-"))
-            blob_dir = folders[-1].name
         return ClientStorage(
             target,
             ssl=client_context(Path(tls)) if tls else None,
@@ -167,16 +117,12 @@ def _zeo(uri: str) -> Address:
             wait_timeout=wait_s,
             server_sync=True,
             read_only=read_only,
-            blob_dir=blob_dir,
+            blob_dir=blobs.path(),
             shared_blob_dir=is_shared,
             blob_cache_size=None if is_shared else cache_bytes,
         )
 
-    def release() -> None:
-        while folders:
-            folders.pop().cleanup()
-
-    return Address(uri, wait_s, open_storage, _options(uri, given), release)
+    return Address(uri, wait_s, open_storage, database_options(uri, given), blobs.release)
 
 
 def _zeo_target(uri: str) -> str | tuple[str, int]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from persistent.mapping import PersistentMapping
-from ZEO.Exceptions import ClientDisconnected
 from ZODB.Connection import Connection
 from ZODB.POSException import InvalidObjectReference
 from ZODB.serialize import ObjectWriter
 
-from batos.uvm.errors import BelongsToVessel, ImageUnreachable, NotStorable, ReadOnly
+from batos.uvm.errors import BelongsToVessel, NotStorable, ReadOnly
 from batos.uvm.objects import UvmObject
 from batos.uvm.paths import first_refused, path_of
 from batos.uvm.shapes import ShapeTable
@@ -138,20 +137,24 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
         """The object with this id; ZODB's own, with the image's words where the storage does not answer."""
         try:
             return super().get(oid)
-        except ClientDisconnected as gone:
-            raise self.unreachable("looking for an object") from gone
+        except Exception as wrong:
+            self.complain(wrong, "looking for an object")
+            raise
 
     def setstate(self, obj: Any) -> None:
         """ZODB's hook: an object's record is needed."""
         try:
             super().setstate(obj)
-        except ClientDisconnected as gone:
-            raise self.unreachable("reading an object") from gone
+        except Exception as wrong:
+            self.complain(wrong, "reading an object")
+            raise
 
-    def unreachable(self, doing: str) -> ImageUnreachable:
-        """The error that says that this connection's storage does not answer."""
+    def complain(self, wrong: BaseException, doing: str) -> None:
+        """Raise the image's own error where `wrong` says that this connection's storage is not there or refuses."""
         database = self.db()
-        return ImageUnreachable(database.uri, database.wait_s, doing)
+        named = None if database is None else database.address.named(wrong, doing)
+        if named is not None:
+            raise named from wrong
 
     def _store_objects(self, writer: Any, transaction: Any) -> None:
         super()._store_objects(GateWriter(self, writer._stack), transaction)  # noqa: SLF001 - how ZODB hands it over

@@ -11,6 +11,7 @@ from typing import Any
 from persistent.mapping import PersistentMapping
 from ZODB.DB import DB
 
+from batos.uvm.address import Address
 from batos.uvm.connection import ImageConnection
 from batos.uvm.errors import ForeignClass
 from batos.uvm.objects import UvmObject
@@ -41,23 +42,29 @@ class ImageDatabase(DB):  # type: ignore[misc]  # ZODB has no types
     """A database whose connections are `ImageConnection`s.
 
     Attributes:
-        uri: where it was opened.
-        wait_s: how long an answer of its storage is waited for, in seconds.
+        address: where it was opened.
     """
 
     klass = ImageConnection
 
-    def __init__(self, storage: Any, *, uri: str, wait_s: float, **options: Any) -> None:
-        self.uri = uri
-        self.wait_s = wait_s
+    def __init__(self, storage: Any, address: Address) -> None:
+        self.address = address
         settings = {
             "pool_size": POOL_SIZE,
             "cache_size": CACHE_OBJECTS,
             "historical_pool_size": HISTORICAL_POOL_SIZE,
             "historical_cache_size": HISTORICAL_CACHE_OBJECTS,
-            **options,
+            **address.options,
         }
         super().__init__(storage, xrefs=False, **settings)
+
+    def newest(self) -> bytes:
+        """The newest transaction, also where this process has not heard of it. May be asked from any thread."""
+        if hasattr(self.storage, "newest"):
+            return bytes(self.storage.newest())
+        if hasattr(self.storage, "sync"):  # a storage without clients elsewhere is always in step with itself
+            self.storage.sync()
+        return bytes(self.lastTransaction())
 
     def classFactory(self, _connection: Any, module: str, name: str) -> type:  # noqa: N802 - ZODB's name
         """ZODB's hook: the class that a record names.

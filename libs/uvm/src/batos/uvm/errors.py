@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from ZODB.POSException import POSError
 
+from batos.uvm.shown import without_password
+
 
 class UvmError(Exception):
     """The root of all errors of the Living Image."""
@@ -23,18 +25,22 @@ class ImageUnreachable(Transient):
     """The storage behind the image did not answer in time. Nothing of the transaction was committed.
 
     Attributes:
-        uri: where the image was looked for.
+        uri: where the image was looked for, without its password.
         waited_s: for how long, in seconds.
+        why: what the storage's client found out, where it says so.
     """
 
-    def __init__(self, uri: str, waited_s: float, what: str = "") -> None:
-        self.uri = uri
+    def __init__(self, uri: str, waited_s: float, what: str = "", why: str = "") -> None:
+        self.uri = without_password(uri)
         self.waited_s = waited_s
+        self.why = why
         doing = f" while {what}" if what else ""
+        reason = f" ({why})" if why else ""
+        server = "PostgreSQL runs" if uri.startswith("postgres") else "the image vessel runs (`batos status`)"
         admitted = ", that it admits this certificate" if "tls=" in uri else ""
         super().__init__(
-            f"the image at {uri} did not answer within {waited_s:g} s{doing}: check that the image vessel runs "
-            f"(`batos status`), that the address is right{admitted}"
+            f"the image at {self.uri} did not answer within {waited_s:g} s{doing}{reason}: check that {server}, "
+            f"that the address is right{admitted}"
         )
 
 
@@ -62,10 +68,10 @@ class CommitFateUnknown(UvmError):
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
+        self.uri = without_password(uri)
         super().__init__(
-            f"the image at {uri} went away while a commit was being finished: it may or may not be stored; look for "
-            "its effect before trying again"
+            f"the image at {self.uri} went away while a commit was being finished: it may or may not be stored; look "
+            "for its effect before trying again"
         )
 
 
@@ -85,20 +91,34 @@ class ImageUnusable(UvmError):
     """
 
     def __init__(self, uri: str, cause: Exception) -> None:
-        self.uri = uri
+        self.uri = without_password(uri)
         super().__init__(
-            f"the image at {uri} cannot be opened: {type(cause).__name__}: {cause}; check permissions and free space, "
-            "or restore the latest backup"
+            f"the image at {self.uri} cannot be opened: {type(cause).__name__}: {cause}; check permissions and free "
+            "space, or restore the latest backup"
         )
+
+
+class ImageRefused(UvmError):
+    """The storage answers, but does not let this vessel in, or holds something else.
+
+    Attributes:
+        uri: where it is, without its password.
+        why: what it says.
+    """
+
+    def __init__(self, uri: str, why: str, advice: str) -> None:
+        self.uri = without_password(uri)
+        self.why = why
+        super().__init__(f"the image at {self.uri} cannot be opened: {why}; {advice}")
 
 
 class BadImageUri(UvmError, ValueError):
     """The address of an image cannot be understood."""
 
     def __init__(self, uri: str, why: str) -> None:
-        self.uri = uri
+        self.uri = without_password(uri)
         self.why = why
-        super().__init__(f"{uri!r} is no address of an image: {why}")
+        super().__init__(f"{self.uri!r} is no address of an image: {why}")
 
 
 class TlsUnusable(UvmError):
@@ -116,12 +136,38 @@ class TlsUnusable(UvmError):
         )
 
 
+class BadPath(UvmError, ValueError):
+    """A path is none, or leads nowhere.
+
+    Attributes:
+        path: as far as it was followed.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path!r} leads nowhere: {why}")
+
+
+class NoSuchVersion(UvmError):
+    """A live method has no version of that number."""
+
+    def __init__(self, name: str, number: int, known: Sequence[int]) -> None:
+        self.name = name
+        self.number = number
+        there = f"it has {known[0]} to {known[-1]}" if known else "it has none: no such method was ever installed there"
+        super().__init__(f"{name} has no version {number}; {there}")
+
+
 class NoImageYet(UvmError):
     """The image was opened for reading only, and nothing has been stored there yet."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
-        super().__init__(f"there is no image at {uri} yet: open it for writing once, or start the fleet (`batos up`)")
+        self.uri = without_password(uri)
+        super().__init__(
+            f"there is no image at {self.uri} yet: open it for writing once, or start the fleet (`batos up`)"
+        )
 
 
 class NoSuchMoment(UvmError):

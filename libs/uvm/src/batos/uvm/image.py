@@ -12,16 +12,15 @@ import stamina
 from persistent.TimeStamp import TimeStamp
 from transaction import TransactionManager
 from zc.lockfile import LockError  # type: ignore[import-untyped]
-from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError, POSKeyError, ReadOnlyError, StorageError
 from ZODB.utils import p64
 
-from batos.uvm.addresses import Address, resolve
+from batos.uvm.address import Address
+from batos.uvm.addresses import resolve
 from batos.uvm.database import ImageDatabase
 from batos.uvm.errors import (
     Contention,
     ImageInUse,
-    ImageUnreachable,
     ImageUnusable,
     NoImageYet,
     NoSuchMoment,
@@ -141,8 +140,7 @@ class Image:
 
     def last_tid(self) -> str:
         """The newest transaction of the image: 16 hexadecimal digits."""
-        self._sync()
-        return bytes(self._database.lastTransaction()).hex()
+        return self._newest().hex()
 
     def close(self) -> None:
         """Abort what still runs and let go of the storage. May be called twice."""
@@ -152,8 +150,7 @@ class Image:
             self._address.release()
 
     def _open_at(self, moment: str | dt.datetime, manager: TransactionManager) -> Any:
-        self._sync()
-        newest = self._database.lastTransaction()
+        newest = self._newest()
         try:
             connection = self._database.open(manager, at=_tid_of(moment, newest=newest))
         except ValueError as wrong:
@@ -165,11 +162,14 @@ class Image:
             raise NoSuchMoment(moment, "the image had not begun then, or that time was packed away") from gone
         return connection
 
-    def _sync(self) -> None:
+    def _newest(self) -> bytes:
         try:
-            getattr(self._database.storage, "sync", _nothing)()
-        except ClientDisconnected as gone:
-            raise ImageUnreachable(self.uri, self._address.wait_s, "asking for its newest state") from gone
+            return self._database.newest()
+        except Exception as wrong:
+            named = self._address.named(wrong, "asking for its newest state")
+            if named is None:
+                raise
+            raise named from wrong
 
 
 def open_image(uri: str, *, read_only: bool = False) -> Image:
@@ -179,7 +179,9 @@ def open_image(uri: str, *, read_only: bool = False) -> Image:
         uri: `file:///abs/live_image.fs[?blob_dir=...]`, `zeo:///path/to/socket[?...]`, `zeo://host:port[?...]` with
             the parameters blob_dir, shared_blob_dir (1 where the server's own folder can be reached), blob_cache_size,
             wait_timeout (seconds), storage and tls (folder of the client's certificate; asked for where the host is not
-            this machine); or any other scheme that zodburi knows.
+            this machine); `postgresql://user:password@host:port/database[?...]` with wait_timeout, blob_dir,
+            blob_cache_size, sslmode, sslrootcert, sslcert, sslkey and, instead of a host, host (a socket's folder);
+            all of these with connection_pool_size and connection_cache_size; or any other scheme that zodburi knows.
         read_only: for reading only; then nothing is made.
 
     Raises:
@@ -187,6 +189,7 @@ def open_image(uri: str, *, read_only: bool = False) -> Image:
         ImageUnreachable: the storage does not answer in time.
         ImageInUse: another process has the file open for writing.
         TlsUnusable: a certificate is missing or unusable.
+        ImageRefused: the storage does not let this vessel in.
         ImageUnusable: the storage refuses to open (damaged, no permission).
         NoImageYet: there is nothing to read.
     """
@@ -213,8 +216,9 @@ def _named(wrong: BaseException, address: Address, *, storage_opened: bool) -> U
     """The image's own error for what a storage raised while it was opened; None where it needs no other words."""
     if isinstance(wrong, UvmError):
         return None
-    if isinstance(wrong, ClientDisconnected):
-        return ImageUnreachable(address.uri, address.wait_s, "opening it")
+    away = address.named(wrong, "opening it")
+    if away is not None:
+        return away
     if isinstance(wrong, LockError):
         return ImageInUse(address.uri)
     if isinstance(wrong, FileNotFoundError | ReadOnlyError):
@@ -229,12 +233,8 @@ def _database(storage: Any, address: Address) -> ImageDatabase:
         on=ConflictError, attempts=OPENING_ATTEMPTS, wait_initial=RETRY_FIRST_S, wait_jitter=RETRY_JITTER_S
     ):
         with attempt:
-            return ImageDatabase(storage, uri=address.uri, wait_s=address.wait_s, **address.options)
+            return ImageDatabase(storage, address)
     raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _nothing() -> None:
-    """A storage without clients elsewhere is always in step with itself."""
 
 
 def _ensure_lobby(root: Root) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import transaction
 from transaction.interfaces import DoomedTransaction
-from ZEO.Exceptions import ClientDisconnected
 
 from batos.uvm.errors import CommitFateUnknown, SessionMisuse
 
@@ -69,8 +68,7 @@ class Session:
             root = self.root
         except BaseException as wrong:
             self._end(self._manager.abort)
-            if isinstance(wrong, ClientDisconnected):
-                raise connection.unreachable("beginning a transaction") from wrong
+            connection.complain(wrong, "beginning a transaction")
             raise
         return root
 
@@ -128,9 +126,8 @@ class Session:
             unfinished = connection.finishing
             self._end(self._manager.abort)
             if unfinished:
-                raise CommitFateUnknown(connection.db().uri) from wrong
-            if isinstance(wrong, ClientDisconnected):
-                raise connection.unreachable("committing") from wrong
+                raise CommitFateUnknown(connection.db().address.uri) from wrong
+            connection.complain(wrong, "committing")
             if isinstance(wrong, DoomedTransaction):
                 raise SessionMisuse("this transaction is doomed: it can only be aborted") from wrong
             raise
@@ -154,8 +151,9 @@ class Session:
         self._in_transaction()
         try:
             return Savepoint(self._manager.savepoint())
-        except ClientDisconnected as gone:
-            raise self._connection.unreachable("taking a savepoint") from gone
+        except Exception as wrong:
+            self._connection.complain(wrong, "taking a savepoint")
+            raise
 
     def read_current(self, obj: Any) -> None:
         """Let the commit fail with a conflict if another transaction has changed `obj` meanwhile."""

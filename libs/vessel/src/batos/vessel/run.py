@@ -49,6 +49,7 @@ def run(vessel_class: type[Vessel[S]], settings: S | type[S]) -> int:
         read = load_settings(settings) if isinstance(settings, type) else settings
         if not read.name:
             read = read.model_copy(update={"name": vessel_class.kind})
+        read.check_home()
         read = read.with_fleet()
     except VesselError as error:
         sys.stderr.write(f"batos {vessel_class.kind}: {error}\n")

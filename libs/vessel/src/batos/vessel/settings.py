@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 from typing_extensions import Annotated  # noqa: UP035 - pydantic reads it at run time
@@ -31,9 +33,15 @@ SERVICES = ("image", "bus", "kernel", "inference", "curator", "forge", "supervis
 KEYS_FOLDER = "keys"
 BUS_KEY = "bus"
 """Name of the bus's key."""
+HIDDEN = "***"
+"""What stands where a secret would."""
+IMAGE_URI = "image_uri"
+"""The setting that may have a password in it."""
 CURVE_OFF = "off"
 """Value of `bus_server_key` that switches encryption off; for tests only."""
 
+_PORT = re.compile(r"\d*([/?]|$)")
+_SECRET_PARAMETER = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]+", re.IGNORECASE)
 _ADDRESSES = ("bus_work", "bus_control", "bus_publish", "bus_subscribe", "bus_server_key")
 _Address = Annotated[str, Field(max_length=256)]
 
@@ -158,6 +166,15 @@ class VesselSettings(BaseSettings):
             server_key=key,
         )
 
+    def check_home(self) -> None:
+        """Make sure that what the vessel writes can be written; a home that is not there yet is made later.
+
+        Raises:
+            SettingsError: it cannot; the sentence says why.
+        """
+        if self.home.exists() and not os.access(self.home, os.R_OK | os.W_OK | os.X_OK):
+            raise unusable_home(self.home)
+
     def key_ring(self) -> KeyRing:
         """Return where this vessel's keys are."""
         if self.keys is not None:
@@ -180,7 +197,7 @@ class VesselSettings(BaseSettings):
 
     def shown(self) -> str:
         """Return all settings in one line, secrets hidden."""
-        return " ".join(f"{name}={_shown(getattr(self, name))}" for name in type(self).model_fields)
+        return " ".join(f"{name}={_shown(name, getattr(self, name))}" for name in type(self).model_fields)
 
 
 SettingsT = TypeVar("SettingsT", bound=VesselSettings)
@@ -195,10 +212,32 @@ def load_settings(settings_class: type[SettingsT], **given: Any) -> SettingsT:
     try:
         return settings_class(**given)
     except ValidationError as error:
-        faults = [f"{_fault_name(fault['loc'])}: {fault['msg']} (it is {fault['input']!r})" for fault in error.errors()]
+        faults = [
+            f"{_fault_name(fault['loc'])}: {fault['msg']} (it is {_fault_input(fault)})" for fault in error.errors()
+        ]
         raise SettingsError("settings_invalid", "; ".join(faults), "correct it and start again") from error
     except SourceError as error:
         raise SettingsError("settings_unreadable", f"{error}: {error.__cause__}") from error
+
+
+def unusable_home(folder: Path) -> SettingsError:
+    """Return the error that a folder cannot be written: another user's, or on a file system that is only read."""
+    own = os.getuid()
+    try:
+        owner = folder.stat().st_uid
+    except PermissionError:
+        # Somebody else's folder stands above it.
+        owner = -1
+    if owner == own:
+        return SettingsError(
+            "home_read_only", f"{folder} cannot be written", "mount a volume there, or set BATOS_HOME to another folder"
+        )
+    whose = f"user {owner}'s" if owner >= 0 else "out of reach"
+    return SettingsError(
+        "home_foreign",
+        f"{folder} is {whose}, and this process is user {own}",
+        "let this user own the folder or volume, or set BATOS_HOME to another",
+    )
 
 
 class _Environment(EnvSettingsSource):
@@ -240,6 +279,8 @@ class _TomlFiles(PydanticBaseSettingsSource):
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
+        except PermissionError:
+            raise unusable_home(path.parent) from None
         except OSError as error:
             raise SettingsError("settings_unreadable", f"{path} cannot be read: {error.strerror}") from error
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -281,7 +322,30 @@ def _fault_name(location: tuple[int | str, ...]) -> str:
     return PREFIX + "_".join(str(part) for part in location).upper()
 
 
-def _shown(value: Any) -> str:
+def _fault_input(fault: ErrorDetails) -> str:
+    return repr(without_password(str(fault["input"])) if fault["loc"] == (IMAGE_URI,) else fault["input"])
+
+
+def without_password(uri: str) -> str:
+    """Return an image's address as people and logs may see it.
+
+    Rather too much is hidden than too little: all between the first colon and the last `@`, however it is written, and
+    what a parameter calls a password. `file` and `zeo` know no passwords. `batos.uvm`, which knows no settings, has the
+    same.
+    """
+    scheme, found, rest = uri.partition("://")
+    if not found or scheme in {"file", "zeo"}:
+        return uri
+    front, at, place = rest.rpartition("@")
+    user, colon, secret = (front if at else rest).partition(":")
+    if colon and (at or not _PORT.match(secret)):
+        rest = f"{user}:{HIDDEN}{at}{place if at else ''}"
+    return f"{scheme}://" + _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", rest)
+
+
+def _shown(name: str, value: Any) -> str:
     if isinstance(value, SecretStr):
-        return "***" if value.get_secret_value() else "''"
+        return HIDDEN if value.get_secret_value() else "''"
+    if name == IMAGE_URI:
+        value = without_password(value)
     return repr(str(value)) if isinstance(value, Path) else repr(value)
