@@ -22,6 +22,11 @@ def digest(source: str) -> str:
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def normal(source: str) -> str:
+    """`source` without common indentation and empty lines around it: as it is kept."""
+    return dedent(source).strip("\n") + "\n"
+
+
 def checked_source(name: str, source: str) -> str:
     """`source` without common indentation, after making sure that it defines the method `name`.
 
@@ -30,11 +35,11 @@ def checked_source(name: str, source: str) -> str:
     """
     if len(source) > MAX_SOURCE_CHARS:
         raise BrokenMethod(name, f"{len(source)} characters of source are more than {MAX_SOURCE_CHARS}")
-    text = dedent(source).strip("\n") + "\n"
+    text = normal(source)
     try:
         tree = ast.parse(text)
         compile(tree, f"<live {name}>", "exec")
-    except (SyntaxError, ValueError, RecursionError) as wrong:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as wrong:
         raise BrokenMethod(name, f"the source does not compile: {wrong}") from wrong
     found = [node for node in tree.body if getattr(node, "name", None) == name]
     if not found or not isinstance(found[-1], ast.FunctionDef):

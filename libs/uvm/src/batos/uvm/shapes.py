@@ -16,7 +16,7 @@ from typing import Any
 
 from persistent import Persistent
 
-from batos.uvm.compiling import function_of
+from batos.uvm.calling import function_for
 from batos.uvm.errors import BrokenMethod
 from batos.uvm.objects import METHODS, PARENTS, PRIVATE, Fresh, MethodRecord, UvmObject, lineage, make_fresh, wear
 
@@ -31,16 +31,16 @@ _read_as_zodb = Persistent.__getattribute__
 class LazyMethod:
     """A live method in a shape, until it is first called: then its function takes this place."""
 
-    __slots__ = ("_name", "_shape", "_source")
+    __slots__ = ("_name", "_record", "_shape")
 
     def __init__(self, shape: Shape, name: str, record: MethodRecord) -> None:
         self._shape = shape
         self._name = name
-        self._source = record[0]
+        self._record = record
 
     def __get__(self, receiver: UvmObject | None, owner: type) -> Any:
         try:
-            function = function_of(self._name, self._source)
+            function = function_for(self._name, self._record)
         except AttributeError as wrong:  # would be taken for a name that was not found
             raise BrokenMethod(self._name, str(wrong)) from wrong
         shape = self._shape
