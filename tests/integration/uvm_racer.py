@@ -102,7 +102,7 @@ class Racer:
         if what < 0.35:
             setattr(obj, name, self.rnd.getrandbits(31))
         elif what < 0.5:
-            install_method(obj, name, f"def {name}(self): return {self.rnd.getrandbits(31)}\n", author="race")
+            install_method(obj, name, f"def {name}(self): return {self.rnd.getrandbits(31)}\n", author="architect")
         elif what < 0.6:
             if name in obj.__dict__:
                 delattr(obj, name)

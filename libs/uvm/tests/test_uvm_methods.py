@@ -46,11 +46,11 @@ def test_versions_keep_source_author_time_and_hash(image: Image) -> None:
     with image.transaction() as root:
         install_method(root["lobby"], "greet", "def greet(self): return 1", author="genesis")
     with image.transaction() as root:
-        install_method(root["lobby"], "greet", "def greet(self): return 2", author="cycle-7")
+        install_method(root["lobby"], "greet", "def greet(self): return 2", author="architect")
     with image.snapshot() as root:
         first, second = method_history(root["lobby"], "greet")
         assert root["lobby"].greet() == 2
-        assert (first.number, first.author, second.number, second.author) == (1, "genesis", 2, "cycle-7")
+        assert (first.number, first.author, second.number, second.author) == (1, "genesis", 2, "architect")
         assert first.source == "def greet(self): return 1\n"
         assert len(first.hash) == 64
         assert first.hash != second.hash
@@ -114,7 +114,7 @@ def test_a_clone_has_the_methods_and_begins_its_own_history(session: Session) ->
     clone = original._clone_persistent_()
     assert clone.say() == 2
     assert [version.source for version in method_history(clone, "say")] == ["def say(self): return 2\n"]
-    install_method(clone, "say", "def say(self): return 3", author="cycle-1")
+    install_method(clone, "say", "def say(self): return 3", author="architect")
     assert (original.say(), clone.say()) == (2, 3)
     assert [version.number for version in method_history(clone, "say")] == [1, 2]
     session.begin()["lobby"].clone = clone
@@ -160,7 +160,7 @@ def test_source_that_is_no_method_is_refused_when_it_is_installed(source: str, w
 def test_source_that_fails_when_it_is_loaded_says_so_at_the_call(session: Session, source: str) -> None:
     """It is never taken for a message that is not understood."""
     obj = UvmObject()
-    install_method(obj, "say", source, author="cycle-1")
+    install_method(obj, "say", source, author="architect")
     session.begin()["lobby"].obj = obj
     for _ in range(2):
         with pytest.raises(BrokenMethod, match="'say'"):

@@ -127,7 +127,7 @@ class ImageMachine(RuleBasedStateMachine):
         place, obj = self.pick(who)
         if self.now.slots[place].get(name) != Method(number):
             self.now.versions[place][name] = self.now.versions[place].get(name, 0) + 1
-        install_method(obj, name, f"def {name}(self):\n    return {number}\n", author="test")
+        install_method(obj, name, f"def {name}(self):\n    return {number}\n", author="architect")
         self.now.slots[place][name] = Method(number)
 
     @rule(who=WHO, name=st.sampled_from(NAMES))

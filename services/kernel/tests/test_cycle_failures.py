@@ -117,7 +117,9 @@ def test_broken_live_method_fails_the_thought(mind: Any, source: str, error: str
     """Whatever a changed handler does wrong becomes the mission's error, with the place where it happened."""
     mind.image.run(
         lambda root: (
-            install_method(root["lobby"].psm_prototypes_obj.DELEGATING, "_process_synthesis_", source, author="x"),
+            install_method(
+                root["lobby"].psm_prototypes_obj.DELEGATING, "_process_synthesis_", source, author="architect"
+            ),
             None,
         )[1]
     )
@@ -131,7 +133,7 @@ def test_failing_failed_handler_hides_nothing(mind: Any) -> None:
     source = "def _process_synthesis_(self, cycle, host):\n    raise ValueError('me too')\n"
     mind.image.run(
         lambda root: (
-            install_method(root["lobby"].psm_prototypes_obj.FAILED, "_process_synthesis_", source, author="x"),
+            install_method(root["lobby"].psm_prototypes_obj.FAILED, "_process_synthesis_", source, author="architect"),
             None,
         )[1]
     )
@@ -149,7 +151,10 @@ def test_live_method_changed_in_the_image(mind: Any) -> None:
         "    return host.prompt(self.name, step, [host.turn('user', 'Only this.')], 8, facet='sage')\n"
     )
     mind.image.run(
-        lambda root: (install_method(root["lobby"].robin_prototype_obj, "sage_facet_", source, author="a"), None)[1]
+        lambda root: (
+            install_method(root["lobby"].robin_prototype_obj, "sage_facet_", source, author="architect"),
+            None,
+        )[1]
     )
     mind.engine.asked.clear()
     assert mind.think().outcome == "COMPLETE"

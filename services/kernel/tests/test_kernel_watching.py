@@ -88,6 +88,7 @@ async def test_image_that_is_away(image: Image, watch: MissionWatch, monkeypatch
     """While the image is away whoever asks is told so transiently, and who waits goes on waiting."""
     ticket = running(image)
     waiting = asyncio.create_task(watch.status(ticket.mission_id, 30))
+    await asyncio.sleep(0)  # it waits now, so that what the next one is told was looked up for both
     await watch.status(ticket.mission_id, 0)
     begin = Session.begin
 

@@ -8,6 +8,7 @@ from batos.uvm.blobs import read_blob, store_blob
 from batos.uvm.data_guardian import DataGuardian, model_from_schema, validate
 from batos.uvm.errors import (
     BadImageUri,
+    BadPath,
     BadSlotName,
     BelongsToVessel,
     BrokenMethod,
@@ -16,11 +17,13 @@ from batos.uvm.errors import (
     CovenantBroken,
     ForeignClass,
     ImageInUse,
+    ImageRefused,
     ImageUnreachable,
     ImageUnusable,
     MessageNotUnderstood,
     NoImageYet,
     NoSuchMoment,
+    NoSuchVersion,
     NotStorable,
     ParentCycle,
     ReadOnly,
@@ -31,46 +34,84 @@ from batos.uvm.errors import (
 )
 from batos.uvm.identity_guardian import IdentityGuardian
 from batos.uvm.image import Image, open_image
-from batos.uvm.methods import LiveMethod, install_method, method_history, method_of, own_methods
+from batos.uvm.methods import LiveMethod, install_method, method_history, method_of, own_methods, revert_method
 from batos.uvm.objects import UvmObject, find, lineage, slots, understands
+from batos.uvm.persistence_guardian import PersistenceGuardian
+from batos.uvm.places import Place, place_at
+from batos.uvm.portrait import Change, Entry, Inherited, Portrait, changes_of, portray
+from batos.uvm.sandbox_errors import (
+    Fault,
+    LimitReached,
+    MethodFailed,
+    MethodRefused,
+    NoSandbox,
+    SandboxBusy,
+    SandboxError,
+    SandboxMisuse,
+    SourceRefused,
+    WorkerLost,
+)
 from batos.uvm.session import Root, Savepoint, Session
+from batos.uvm.undoing import Left, Undone, undo
 from batos.uvm.values import PersistentDict, PersistentList, PersistentSet, plain
 from batos.uvm.vessel import BatOSUVM
 
 __all__ = [
     "BadImageUri",
+    "BadPath",
     "BadSlotName",
     "BatOSUVM",
     "BelongsToVessel",
     "BrokenMethod",
+    "Change",
     "CommitFateUnknown",
     "Contention",
     "CovenantBroken",
     "DataGuardian",
+    "Entry",
+    "Fault",
     "ForeignClass",
     "IdentityGuardian",
     "Image",
     "ImageInUse",
+    "ImageRefused",
     "ImageUnreachable",
     "ImageUnusable",
+    "Inherited",
+    "Left",
+    "LimitReached",
     "LiveMethod",
     "MessageNotUnderstood",
+    "MethodFailed",
+    "MethodRefused",
     "NoImageYet",
+    "NoSandbox",
     "NoSuchMoment",
+    "NoSuchVersion",
     "NotStorable",
     "ParentCycle",
+    "PersistenceGuardian",
     "PersistentDict",
     "PersistentList",
     "PersistentSet",
+    "Place",
+    "Portrait",
     "ReadOnly",
     "Root",
+    "SandboxBusy",
+    "SandboxError",
+    "SandboxMisuse",
     "Savepoint",
     "Session",
     "SessionMisuse",
+    "SourceRefused",
     "TlsUnusable",
     "Transient",
+    "Undone",
     "UvmError",
     "UvmObject",
+    "WorkerLost",
+    "changes_of",
     "find",
     "install_method",
     "lineage",
@@ -79,10 +120,14 @@ __all__ = [
     "model_from_schema",
     "open_image",
     "own_methods",
+    "place_at",
     "plain",
+    "portray",
     "read_blob",
+    "revert_method",
     "slots",
     "store_blob",
     "understands",
+    "undo",
     "validate",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from batos.uvm.compiling import checked_source, digest
-from batos.uvm.errors import MessageNotUnderstood
+from batos.uvm.calling import TRUSTED, sandbox_of
+from batos.uvm.compiling import MAX_SOURCE_CHARS, checked_source, digest, normal
+from batos.uvm.errors import MessageNotUnderstood, NoSuchVersion
 from batos.uvm.objects import (
     METHODS,
     VERSIONS,
@@ -17,6 +18,8 @@ from batos.uvm.objects import (
     set_methods,
     versions_of,
 )
+from batos.uvm.persistence_guardian import BOUNDS, faults
+from batos.uvm.sandbox_errors import SourceRefused
 
 _LAST = 2**62
 """More versions than a method will ever have."""
@@ -50,7 +53,8 @@ def install_method(obj: UvmObject, name: str, source: str, *, author: str) -> Li
         obj: who gets it; all who inherit from it understand it too.
         name: the message that it answers. A slot of that name is replaced.
         source: Python text that defines a function `name`; what else it defines at its top level is its own.
-        author: who wrote it: `genesis`, `architect`, or the id of a cycle.
+        author: who wrote it: `genesis`, `architect`, or the id of a cycle. What a cycle wrote has to pass the
+            PersistenceGuardian, and runs in the sandbox of the image alone.
 
     Returns:
         The version now in force. Installing the source in force again by the same author changes nothing.
@@ -58,9 +62,10 @@ def install_method(obj: UvmObject, name: str, source: str, *, author: str) -> Li
     Raises:
         BrokenMethod: the source does not define such a method.
         BadSlotName: no slot may have this name.
+        SourceRefused: a cycle wrote it, and the PersistenceGuardian refuses it.
     """
     check_slot_name(name)
-    text = checked_source(name, source)
+    text = checked_source(name, source) if author in TRUSTED else _guarded(obj, name, source, author)
     history = method_history(obj, name)
     current = _own_record(obj, name)
     if current is not None and history and current[:3] == (text, history[-1].hash, author):
@@ -70,6 +75,19 @@ def install_method(obj: UvmObject, name: str, source: str, *, author: str) -> Li
     versions_of(obj)[name, number] = record
     set_methods(obj, {**obj.__dict__.get(METHODS, {}), name: record})
     return LiveMethod(name, number, *record)
+
+
+def _guarded(obj: UvmObject, name: str, source: str, author: str) -> str:
+    """The source of a cycle, checked by the PersistenceGuardian too: first of all that it is fit to be parsed here."""
+    found = faults(name, normal(source)) if len(source) <= MAX_SOURCE_CHARS else ()
+    if not any(fault.rule in BOUNDS for fault in found):
+        checked_source(name, source)
+    if found:
+        sandbox = sandbox_of(obj)
+        if sandbox is not None:
+            sandbox.refused(obj, name, author, found)
+        raise SourceRefused(name, found)
+    return normal(source)
 
 
 def method_history(obj: UvmObject, name: str) -> list[LiveMethod]:
@@ -91,6 +109,33 @@ def method_of(obj: UvmObject, name: str) -> tuple[UvmObject, LiveMethod]:
         raise MessageNotUnderstood(obj, name)
     number = max((version.number for version in method_history(holder, name) if version.hash == record[1]), default=1)
     return holder, LiveMethod(name, number, *record)
+
+
+def revert_method(obj: UvmObject, name: str, number: int, *, author: str) -> LiveMethod:
+    """Put an older version of an object's own live method in force again, as a new version.
+
+    Reverting is no trust: what a cycle wrote stays that cycle's, and runs in the sandbox as before.
+
+    Args:
+        obj: whose method.
+        name: of the method; it may have been deleted since.
+        number: of the version.
+        author: who reverts it.
+
+    Returns:
+        The version now in force; where this source is in force already, that one.
+
+    Raises:
+        NoSuchVersion: there is no such version; the error says which there are.
+    """
+    history = method_history(obj, name)
+    wanted = next((version for version in history if version.number == number), None)
+    if wanted is None:
+        raise NoSuchVersion(name, number, [version.number for version in history])
+    current = _own_record(obj, name)
+    if current is not None and current[1] == wanted.hash:
+        return history[-1]
+    return install_method(obj, name, wanted.source, author=author if wanted.author in TRUSTED else wanted.author)
 
 
 def own_methods(obj: UvmObject) -> dict[str, LiveMethod]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
-from batos.uvm.compiling import function_of
+from batos.uvm.calling import function_for
 from batos.uvm.errors import BadSlotName, MessageNotUnderstood, NotStorable, ParentCycle
 from batos.uvm.paths import path_of
 from batos.uvm.values import ImageObject, admit, copy_value
@@ -176,7 +176,7 @@ class Fresh(UvmObject, internal=True):
 def _slow_read(receiver: UvmObject, name: str) -> Any:
     """Read without a shape: where an ancestor is not (yet) stored in the receiver's image."""
     _, value, method = find(receiver, name)
-    return MethodType(function_of(name, method[0]), receiver) if method is not None else value
+    return MethodType(function_for(name, method), receiver) if method is not None else value
 
 
 def lineage(*receivers: UvmObject) -> Iterator[UvmObject]:
@@ -245,6 +245,13 @@ def set_methods(receiver: UvmObject, methods: dict[str, MethodRecord]) -> None:
     for name in methods:
         if name in receiver.__dict__:
             _delete(receiver, name)
+    _reshape(receiver)
+
+
+def restore_state(receiver: UvmObject, state: dict[str, Any]) -> None:
+    """Let the receiver have a state that it had before (`undoing`: where such a state comes from)."""
+    receiver.__setstate__(state)
+    receiver._p_changed = True  # noqa: SLF001 - ZODB's public protocol has underscores
     _reshape(receiver)
 
 

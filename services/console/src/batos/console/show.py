@@ -28,7 +28,14 @@ _ANSWER_CHARACTERS = 240
 """Of a partial answer, once it is given; the whole stands in the log."""
 _SPEAKING_LINES = 3
 
-STATE_STYLES = {"COMPLETE": "green", "FAILED": "red", "RUNNING": "yellow", "BOUND": "green", "REFUSED": "red"}
+STATE_STYLES = {
+    "COMPLETE": "green",
+    "FAILED": "red",
+    "UNDONE": "yellow",
+    "RUNNING": "yellow",
+    "BOUND": "green",
+    "REFUSED": "red",
+}
 PERSONA_STYLES = {"ROBIN": "red", "BRICK": "yellow", "BABS": "blue", "ALFRED": "green"}
 
 
@@ -231,7 +238,7 @@ def persona_style(who: str) -> str:
 
 def outcome_text(status: MissionStatus) -> Text:
     """Render how a mission ended."""
-    good = status.state == "COMPLETE"
+    good = status.state in {"COMPLETE", "UNDONE"}
     said = status.answer if good else status.error or "no reason was recorded"
     if status.state not in ENDED:
         said = f"it has not ended yet: batos mission wait {status.mission_id}"

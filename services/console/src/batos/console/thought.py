@@ -8,7 +8,7 @@ from typing import Literal
 from batos.protocol import Event, FacetAnswered, FacetAsked, MissionEnded, MissionStatus, PromptLabel, StateEntered
 from batos.protocol import TokenDelta as Delta
 
-ENDED = frozenset({"COMPLETE", "FAILED"})
+ENDED = frozenset({"COMPLETE", "FAILED", "UNDONE"})
 MS_PER_S = 1000
 _KEPT_CHARACTERS = 20_000
 """Of one prompt's answer; it is only shown, the whole stands in the image and the log."""

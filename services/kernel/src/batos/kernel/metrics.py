@@ -51,3 +51,13 @@ class KernelMetrics:
         )
         self.tokens = Counter("batos_kernel_tokens", "Tokens of prompts and answers", ["kind"], registry=registry)
         self.bindings = Counter("batos_kernel_bindings", "Adapters bound, by act", ["act"], registry=registry)
+        for counter, values in (
+            (self.accepted, ("false", "true")),
+            (self.missions, ("COMPLETE", "FAILED", "fenced", "left")),
+            (self.prompts, ("answered", "failed")),
+            (self.tokens, ("prompt", "completion")),
+            (self.bindings, ("promote", "rollback")),
+        ):
+            # A series that begins with its first event hides that event from every rate.
+            for value in values:
+                counter.labels(value)

@@ -20,7 +20,7 @@ from batos.kernel.errors import Fenced, KernelError
 from batos.kernel.ticket import CycleOutcome, Ticket
 from batos.mind import Root
 from batos.protocol import MissionStatus, Usage, new_id
-from batos.uvm import UvmObject
+from batos.uvm import Left, Undone, UvmObject, undo
 
 MISSIONS = "missions"
 SHARDS = 64
@@ -30,7 +30,8 @@ ACCEPTED = "ACCEPTED"
 RUNNING = "RUNNING"
 COMPLETE = "COMPLETE"
 FAILED = "FAILED"
-ENDED = (COMPLETE, FAILED)
+UNDONE = "UNDONE"
+ENDED = (COMPLETE, FAILED, UNDONE)
 
 _KEEP = ""
 """Stands in every set of open missions: a bucket that never becomes empty never conflicts for it."""
@@ -207,6 +208,35 @@ def give_up(root: Root, mission: OpenMission, error: str) -> Any:
     return found
 
 
+def undo_thought(root: Root, mission_id: str) -> Undone:
+    """Undo what the thought of a COMPLETE mission changed, wherever nothing built on it; the mission is UNDONE then.
+
+    Asked again it changes nothing, and tells again what it did.
+
+    Raises:
+        KernelError: there is no such mission, or its thought was never committed.
+        NoSuchMoment: the thought's transaction was packed away.
+    """
+    found = find(root, mission_id)
+    if found is None:
+        raise KernelError("mission_unknown", f"the image holds no mission {mission_id!r}", "see `batos mission list`")
+    if found.state == UNDONE:
+        return Undone(tuple(found.restored), found.made, tuple(Left(*pair) for pair in found.left))
+    if found.state != COMPLETE:
+        raise KernelError(
+            "mission_not_complete",
+            f"mission {mission_id} is {found.state}: only a thought that was committed can be undone",
+            "a mission that FAILED has changed nothing",
+        )
+    thought = tid(found)
+    # Taken back to its state before, the record would say that the mission is still to be run.
+    done = undo(root, thought, spared={found._p_oid})  # noqa: SLF001 - ZODB's public protocol has underscores
+    found.state = UNDONE
+    found.thought_tid = thought
+    found.restored, found.made, found.left = done.restored, done.made, tuple((one.path, one.why) for one in done.left)
+    return done
+
+
 def release(root: Root, held: Ticket) -> None:
     """Give a mission back, so that any kernel may start it again.
 
@@ -263,7 +293,9 @@ def status(record: Any) -> MissionStatus:
 
 
 def tid(record: Any) -> str:
-    """Return the transaction that a COMPLETE mission's thought committed as: the last one that wrote its record."""
+    """Return the transaction that a mission's thought committed as: if COMPLETE, the last that wrote its record."""
+    if record.state == UNDONE:
+        return str(record.thought_tid)
     if record.state != COMPLETE:
         return ""
     return cast(bytes, record._p_serial).hex()  # noqa: SLF001 - ZODB's public protocol has underscores

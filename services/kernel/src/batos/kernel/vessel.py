@@ -15,6 +15,7 @@ from batos.kernel.awakening import awaken, opened_aside, probe
 from batos.kernel.engine import BusEngine
 from batos.kernel.errors import KernelError
 from batos.kernel.events import BusEvents
+from batos.kernel.inspecting import Inspecting
 from batos.kernel.intake import Intake
 from batos.kernel.learning import Learning
 from batos.kernel.metacognition import Metacognition
@@ -253,6 +254,7 @@ class KernelVessel(Vessel[KernelSettings]):
             kernel=self.name,
             text_bytes=settings.kernel_text_bytes,
         )
+        inspecting = Inspecting(image=image, kernel=self.name)
         learning = Learning(
             peer=self.peer,
             image=image,
@@ -264,6 +266,7 @@ class KernelVessel(Vessel[KernelSettings]):
             [SERVICE, f"{SERVICE}/{self.name}"],
             {
                 **answering.handlers(),
+                **inspecting.handlers(),
                 OrderCreate: learning.create_order,
                 OrderGet: learning.get_order,
                 AdapterPromote: learning.promote,

@@ -46,7 +46,7 @@ class MissionStatus(Message, frozen=True, kw_only=True):
     mission_id: str
     text: str
     state: str
-    """ACCEPTED, RUNNING, COMPLETE or FAILED."""
+    """ACCEPTED, RUNNING, COMPLETE, FAILED or UNDONE."""
     author: str = ""
     answer: str = ""
     error: str = ""
@@ -77,6 +77,34 @@ class Missions(Message, frozen=True, kw_only=True):
     """Newest first."""
 
     missions: tuple[MissionStatus, ...]
+
+
+class MissionUndo(Message, frozen=True, kw_only=True):
+    """To any kernel: undo what the thought of a COMPLETE mission changed, wherever nothing built on it."""
+
+    mission_id: str
+    dry_run: bool = False
+
+
+class LeftView(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that an undo did not restore, and why."""
+
+    path: str
+    why: str
+
+
+class MissionUndone(Message, frozen=True, kw_only=True):
+    """What an undo restored and what it left; the mission is UNDONE now, unless this was asked for on paper only."""
+
+    mission_id: str
+    thought: str
+    """Transaction that was undone."""
+    tid: str = ""
+    """The new transaction; empty on paper."""
+    restored: tuple[str, ...] = ()
+    made: int = 0
+    """Objects that the thought made: they stay in the image, reachable only through what was left."""
+    left: tuple[LeftView, ...] = ()
 
 
 class PersonaGet(Message, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from batos.mind.lobby import (
     TRAITS,
     persona_slot,
 )
-from batos.uvm import IdentityGuardian, UvmObject, install_method, own_methods, slots
+from batos.uvm import IdentityGuardian, UvmObject, install_method, method_history, own_methods, slots
 
 AUTHOR = "genesis"
 GENESIS_MISSION_ID = "00000000000070008000000000000001"
@@ -87,6 +87,7 @@ def _object(
             setattr(found, name, value)
     installed = own_methods(found)
     for name, source in method_sources(file).items() if file else ():
-        if name not in installed and name not in present:
+        # What was deleted in the image stays deleted; `upgrade` says so.
+        if name not in installed and name not in present and not method_history(found, name):
             install_method(found, name, source, author=AUTHOR)
     return found

@@ -1,0 +1,306 @@
+"""What every storage under an image must do: a suite of tests to derive from, run over each kind of storage.
+
+A test module derives a class named `Test…` from `StorageConformance` and gives one fixture, `storage`: a
+`StorageUnderTest` with a new, empty storage. Nothing but images opened on it is touched, so that whatever can be opened
+can be tested:
+
+    class TestMine(StorageConformance):
+        @pytest.fixture
+        def storage(self, tmp_path):
+            yield StorageUnderTest("mine", f"mine://{tmp_path}")
+
+A storage that cannot do something overrides that test with the reason. Needs pytest (the extra `conformance`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from BTrees.Length import Length
+from BTrees.OOBTree import OOBTree
+from persistent.mapping import PersistentMapping
+from transaction import TransactionManager
+from ZODB.DB import DB
+from ZODB.POSException import ConflictError, ReadConflictError
+
+from batos.uvm.addresses import resolve
+from batos.uvm.blobs import read_blob, store_blob
+from batos.uvm.errors import BelongsToVessel, ForeignClass, NoSuchMoment, ReadOnly
+from batos.uvm.image import Image, open_image
+from batos.uvm.methods import install_method, method_history
+from batos.uvm.objects import UvmObject
+from batos.uvm.places import place_at
+from batos.uvm.portrait import changes_of
+from batos.uvm.session import Root
+from batos.uvm.undoing import undo
+from batos.uvm.values import PersistentDict
+
+ROUNDS = 100
+"""How often what one client saw acknowledged is looked for by another."""
+MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class StorageUnderTest:
+    """A storage to open images on.
+
+    Attributes:
+        name: for the tests' ids.
+        uri: of an empty storage.
+        exclusive: only one image at a time can be open on it; its clients are then sessions of that one.
+    """
+
+    name: str
+    uri: str
+    exclusive: bool = False
+
+    @contextlib.contextmanager
+    def clients(self, count: int = 2) -> Iterator[list[Image]]:
+        """Open as many independent images as the storage lets."""
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(open_image(self.uri)) for _ in range(1 if self.exclusive else count)]
+            yield [opened[number % len(opened)] for number in range(count)]
+
+
+class ForeignThing(PersistentMapping):  # type: ignore[misc]  # ZODB has no types
+    """A persistent class that no image allows."""
+
+
+class StorageConformance:
+    """The suite."""
+
+    @pytest.fixture
+    def storage(self) -> Iterator[StorageUnderTest]:
+        """Give the storage; every derived class does."""
+        raise TypeError(f"{type(self).__name__} gives no fixture `storage`")
+
+    def test_an_empty_storage_becomes_an_image_with_an_empty_lobby(self, storage: StorageUnderTest) -> None:
+        """Opening it again finds that lobby."""
+        with storage.clients(1) as (image,), image.snapshot() as root:
+            first = root["lobby"]._p_oid
+        with storage.clients(1) as (image,), image.snapshot() as root:
+            assert root["lobby"]._p_oid == first
+
+    def test_everything_that_may_stand_in_a_slot_comes_back(self, storage: StorageUnderTest) -> None:
+        """After the image was closed and opened: values, twins, trees, objects with parents, methods, blobs."""
+        values: dict[str, Any] = {
+            "text": "naïve 東京",
+            "number": -(2**70),
+            "time": dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+            "nested": [1, {"a": (2, {3})}],
+        }
+        with storage.clients(1) as (image,), image.transaction() as root:
+            root["lobby"].parent = UvmObject(**values)
+            root["lobby"].child = UvmObject([root["lobby"].parent], own=b"\x00\xff")
+            root["lobby"].tree = OOBTree({f"key {n:04}": PersistentDict(n=n) for n in range(500)})
+            root["lobby"].count = Length(7)
+            root["lobby"].weights = store_blob(b"\x01" * MEGABYTE)
+            install_method(root["lobby"].parent, "shout", "def shout(self): return self.text.upper()", author="genesis")
+        with storage.clients(1) as (image,), image.snapshot() as root:
+            child = root["lobby"].child
+            assert {name: getattr(child, name) for name in ("text", "number", "time")} == {
+                name: values[name] for name in ("text", "number", "time")
+            }
+            assert child.nested[1]["a"] == (2, {3})
+            assert child.shout() == "NAÏVE 東京"
+            assert method_history(root["lobby"].parent, "shout")[0].author == "genesis"
+            assert root["lobby"].tree["key 0321"]["n"] == 321
+            assert root["lobby"].count() == 7
+            assert read_blob(root["lobby"].weights) == b"\x01" * MEGABYTE
+
+    def test_what_one_client_saw_acknowledged_every_other_client_sees(self, storage: StorageUnderTest) -> None:
+        """Read after acknowledgement, in both directions, each time."""
+        with storage.clients() as clients:
+            for number in range(ROUNDS):
+                writer, reader = clients[number % 2], clients[1 - number % 2]
+                with writer.transaction() as root:
+                    root["lobby"].n = number
+                with reader.snapshot() as root:
+                    assert root["lobby"].n == number
+
+    def test_a_transaction_sees_one_state(self, storage: StorageUnderTest) -> None:
+        """What others commit meanwhile shows in the next one only, in objects that were not loaded yet as well."""
+        with storage.clients() as (one, other):
+            with one.transaction() as root:
+                root["lobby"].a, root["lobby"].b = UvmObject(n=0), UvmObject(n=0)
+            with one.session() as session:
+                begun = session.begin()
+                assert begun["lobby"].a.n == 0
+                with other.transaction() as root:
+                    root["lobby"].a.n = root["lobby"].b.n = 1
+                assert (begun["lobby"].a.n, begun["lobby"].b.n) == (0, 0)
+                session.abort()
+                begun = session.begin()
+                assert (begun["lobby"].a.n, begun["lobby"].b.n) == (1, 1)
+
+    def test_of_two_who_change_one_object_the_second_conflicts(self, storage: StorageUnderTest) -> None:
+        """Nothing of the second is stored; declared reads conflict as well; different objects do not."""
+        with storage.clients() as (one, other):
+            with one.transaction() as root:
+                root["lobby"].a, root["lobby"].b = UvmObject(n=0), UvmObject(n=0)
+            with one.session() as first, other.session() as second:
+                first.begin()["lobby"].a.n = 1
+                root = second.begin()
+                root["lobby"].a.n = 2
+                root["lobby"].b.n = 2
+                first.commit()
+                with pytest.raises(ConflictError):
+                    second.commit()
+                assert (second.begin()["lobby"].a.n, second.root["lobby"].b.n) == (1, 0)
+                second.read_current(second.root["lobby"].a)
+                second.root["lobby"].b.n = 3
+                first.begin()["lobby"].a.n = 4
+                first.commit()
+                with pytest.raises(ReadConflictError):
+                    second.commit()
+                first.begin()["lobby"].a.n = 5
+                second.begin()["lobby"].b.n = 6
+                first.commit()
+                second.commit()
+            with one.snapshot() as root:
+                assert (root["lobby"].a.n, root["lobby"].b.n) == (5, 6)
+
+    def test_a_hot_counter_loses_nothing(self, storage: StorageUnderTest) -> None:
+        """Four threads on two clients: conflicts are tried again until every increment is in."""
+
+        def increase(root: Root) -> None:
+            root["lobby"].n += 1
+
+        with storage.clients() as clients:
+            with clients[0].transaction() as root:
+                root["lobby"].n = 0
+            with ThreadPoolExecutor(4) as pool:
+                work = [pool.submit(clients[n % 2].run, increase, attempts=200) for n in range(40)]
+                for one in work:
+                    one.result()
+            with clients[1].snapshot() as root:
+                assert root["lobby"].n == 40
+
+    def test_aborts_and_savepoints_leave_nothing(self, storage: StorageUnderTest) -> None:
+        """What was rolled back is not stored, what was done before and after it is, blobs included."""
+        with storage.clients(1) as (image,):
+            with image.session() as session:
+                session.begin()["lobby"].gone = 1
+                session.abort()
+                root = session.begin()
+                root["lobby"].before = store_blob(b"before")
+                point = session.savepoint()
+                root["lobby"].between = store_blob(b"between")
+                point.rollback()
+                root["lobby"].after = 3
+                session.commit()
+            with image.snapshot() as root:
+                lobby = root["lobby"]
+                assert (read_blob(lobby.before), lobby.after) == (b"before", 3)
+                assert not hasattr(lobby, "gone")
+                assert not hasattr(lobby, "between")
+
+    def test_the_past_can_be_read(self, storage: StorageUnderTest) -> None:
+        """By transaction and by time; a moment before the image began, or in the future, is refused."""
+        with storage.clients(1) as (image,):
+            tids = []
+            for number in range(3):
+                with image.transaction() as root:
+                    root["lobby"].n = number
+                    root["lobby"].blob = store_blob(bytes([number]))
+                tids.append(image.last_tid())
+            for number, tid in enumerate(tids):
+                with image.at(tid) as root:
+                    assert (root["lobby"].n, read_blob(root["lobby"].blob)) == (number, bytes([number]))
+                    with pytest.raises(ReadOnly):
+                        root["lobby"].n = 9
+            with image.at(dt.datetime.now(dt.UTC)) as root:
+                assert root["lobby"].n == 2
+            for moment in ("0000000000000001", dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)):
+                with pytest.raises(NoSuchMoment), image.at(moment):
+                    pass
+
+    def test_history_says_who_changed_an_object_and_for_what(self, storage: StorageUnderTest) -> None:
+        """The newest first, with user, note, cycle and mission."""
+        with storage.clients() as (one, other):
+            with one.transaction(user="architect", note="first") as root:
+                root["lobby"].thing = UvmObject(n=1)
+            with one.transaction(user="kernel-1", note="a thought", cycle="c1", mission="m1") as root:
+                root["lobby"].thing.n = 2
+            with other.snapshot() as root:
+                newest, first = changes_of(place_at(root, "lobby.thing"), 10)
+            assert (newest.user, newest.note, newest.cycle, newest.mission) == ("kernel-1", "a thought", "c1", "m1")
+            assert (first.user, first.note, first.cycle) == ("architect", "first", "")
+            assert newest.tid > first.tid
+
+    def test_a_thought_can_be_undone_by_a_new_transaction(self, storage: StorageUnderTest) -> None:
+        """Where nothing built on it; what another client changed since is left."""
+        with storage.clients() as (one, other):
+            with one.transaction() as root:
+                root["lobby"].a, root["lobby"].b = UvmObject(n=0), UvmObject(n=0)
+            with one.transaction(cycle="c1") as root:
+                root["lobby"].a.n = root["lobby"].b.n = 1
+            thought = one.last_tid()
+            with other.transaction() as root:
+                root["lobby"].b.n = 2
+            with one.transaction() as root:
+                done = undo(root, thought)
+            assert (done.restored, [left.path for left in done.left]) == (("lobby.a",), ["lobby.b"])
+            with other.snapshot() as root:
+                assert (root["lobby"].a.n, root["lobby"].b.n) == (0, 2)
+
+    def test_what_belongs_to_the_vessel_is_refused_and_nothing_is_stored(self, storage: StorageUnderTest) -> None:
+        """Even where it came past the gate of writing; the client goes on."""
+        with storage.clients(1) as (image,):
+            with pytest.raises(BelongsToVessel, match=r"lobby\.lock"), image.transaction() as root:
+                root["lobby"].fine = 1
+                root["lobby"].__dict__["lock"] = threading.Lock()
+                root["lobby"]._p_changed = True
+            with image.transaction() as root:
+                assert not hasattr(root["lobby"], "fine")
+                root["lobby"].fine = 2
+            with image.snapshot() as root:
+                assert root["lobby"].fine == 2
+
+    def test_a_foreign_class_is_never_loaded(self, storage: StorageUnderTest) -> None:
+        """A record that a plain ZODB client wrote, with a class that no image allows, is refused when it is read."""
+        with storage.clients(1) as (image,), image.transaction() as root:
+            root["lobby"].fine = 1
+            root["smuggled"] = PersistentDict()
+        address = resolve(storage.uri)
+        database = DB(address.open_storage(False))
+        try:
+            manager = TransactionManager(explicit=True)
+            connection = database.open(manager)
+            manager.begin()
+            connection.root()["smuggled"].data["foreign"] = ForeignThing()
+            connection.root()["smuggled"]._p_changed = True
+            manager.commit()
+            connection.close()
+        finally:
+            database.close()
+            address.release()
+        with storage.clients(1) as (image,), image.snapshot() as root:
+            assert root["lobby"].fine == 1
+            with pytest.raises(ForeignClass, match="ForeignThing"):
+                len(root["smuggled"])
+
+    def test_an_image_opened_for_reading_changes_nothing(self, storage: StorageUnderTest) -> None:
+        """It reads what is there, and refuses to write."""
+        with storage.clients(1) as (image,), image.transaction() as root:
+            root["lobby"].n = 1
+        with open_image(storage.uri, read_only=True) as image, image.snapshot() as root:
+            assert root["lobby"].n == 1
+            with pytest.raises(ReadOnly):
+                root["lobby"].n = 2
+
+    def test_a_large_transaction_is_stored_whole(self, storage: StorageUnderTest) -> None:
+        """Thousands of objects and several megabytes in one commit."""
+        with storage.clients() as (one, other):
+            with one.transaction() as root:
+                root["lobby"].many = [UvmObject(n=n, text="x" * 1000) for n in range(3000)]
+            with other.snapshot() as root:
+                many = root["lobby"].many
+                assert (len(many), sum(item.n for item in many)) == (3000, 3000 * 2999 // 2)

@@ -1,0 +1,337 @@
+"""What a kernel answers on the bus about the image itself: places, their past, live methods and their versions."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from batos import mind
+from batos.kernel import missions
+from batos.kernel.errors import KernelError
+from batos.kernel.genesis import upgrade
+from batos.protocol import (
+    ChangeView,
+    EntryView,
+    Handler,
+    ImageHistory,
+    ImageShow,
+    ImageUpgrade,
+    ImageUpgraded,
+    InheritedView,
+    LeftView,
+    Message,
+    MethodHistory,
+    MethodInForce,
+    MethodInstall,
+    MethodRevert,
+    MethodUpgrade,
+    MethodVersions,
+    MethodView,
+    MissionUndo,
+    MissionUndone,
+    PlaceHistory,
+    PlaceView,
+    RequestContext,
+    RequestFailed,
+)
+from batos.uvm import (
+    BadPath,
+    CommitFateUnknown,
+    Image,
+    LiveMethod,
+    Portrait,
+    Root,
+    Transient,
+    Undone,
+    UvmError,
+    UvmObject,
+    changes_of,
+    install_method,
+    method_history,
+    own_methods,
+    place_at,
+    portray,
+    revert_method,
+)
+
+ARCHITECT = "architect"
+"""Who asks for all of this: only a person's console does, and what it installs runs in the kernels themselves."""
+HISTORY_LIMIT = 1000
+"""Changes that one answer lists at most."""
+TID_DIGITS = 16
+WRITE_TRIES = 3
+"""How often a change is tried where the fate of its commit is unknown: what is in already is not changed again."""
+
+T = TypeVar("T")
+
+
+class Inspecting:
+    """Handlers by type of message. Reading needs a snapshot each; writing goes through the guardians."""
+
+    def __init__(self, *, image: Image, kernel: str) -> None:
+        """Begin.
+
+        Args:
+            image: what is looked at.
+            kernel: name of this kernel, for the transactions' note.
+        """
+        self._image = image
+        self._kernel = kernel
+
+    def handlers(self) -> Mapping[type[Message], Handler]:
+        """Return who answers what."""
+        return {
+            ImageShow: self._show,
+            ImageHistory: self._history,
+            MethodHistory: self._versions,
+            MethodInstall: self._install,
+            MethodRevert: self._revert,
+            ImageUpgrade: self._upgrade,
+            MissionUndo: self._undo,
+        }
+
+    async def _show(self, message: ImageShow, context: RequestContext) -> PlaceView:
+        del context
+        return await asyncio.to_thread(
+            self._look, lambda root: _place_view(portray(place_at(root, message.path)), message.at), message.at
+        )
+
+    async def _history(self, message: ImageHistory, context: RequestContext) -> PlaceHistory:
+        del context
+        limit = max(1, min(message.limit, HISTORY_LIMIT))
+
+        def look(root: Root) -> PlaceHistory:
+            changes = changes_of(place_at(root, message.path), limit)
+            return PlaceHistory(path=message.path, changes=tuple(ChangeView(**vars(change)) for change in changes))
+
+        return await asyncio.to_thread(self._look, look)
+
+    async def _versions(self, message: MethodHistory, context: RequestContext) -> MethodVersions:
+        del context
+
+        def look(root: Root) -> MethodVersions:
+            holder, name = _own_method(root, message.path)
+            versions = method_history(holder, name)
+            current = own_methods(holder).get(name)
+            return MethodVersions(
+                path=message.path,
+                versions=tuple(_method_view(version, source=True) for version in versions),
+                in_force=current.number if current is not None else 0,
+            )
+
+        return await asyncio.to_thread(self._look, look)
+
+    async def _install(self, message: MethodInstall, context: RequestContext) -> MethodInForce:
+        del context
+
+        def change(root: Root) -> LiveMethod:
+            holder, name = _own_method(root, message.path, new=True)
+            return install_method(holder, name, message.source, author=ARCHITECT)
+
+        return await asyncio.to_thread(self._change_method, message.path, "install", change)
+
+    async def _revert(self, message: MethodRevert, context: RequestContext) -> MethodInForce:
+        del context
+
+        def change(root: Root) -> LiveMethod:
+            holder, name = _own_method(root, message.path)
+            return revert_method(holder, name, message.number, author=ARCHITECT)
+
+        return await asyncio.to_thread(self._change_method, message.path, f"revert to {message.number}", change)
+
+    async def _upgrade(self, message: ImageUpgrade, context: RequestContext) -> ImageUpgraded:
+        del context
+        return await asyncio.to_thread(self._upgraded, message)
+
+    async def _undo(self, message: MissionUndo, context: RequestContext) -> MissionUndone:
+        del context
+        return await asyncio.to_thread(self._undone, message)
+
+    def _undone(self, message: MissionUndo) -> MissionUndone:
+        def work(root: Root) -> tuple[str, Undone]:
+            done = missions.undo_thought(root, message.mission_id)
+            mind.touch_organization(root, ARCHITECT)
+            return missions.tid(missions.find(root, message.mission_id)), done
+
+        with _faults():
+            tid = ""
+            if message.dry_run:
+                with self._image.session() as session:
+                    thought, done = work(session.begin())
+                    session.abort()
+            else:
+                note = f"undo the thought of {message.mission_id}"
+                thought, done = self._written(work, user=ARCHITECT, note=note)
+                tid = self._image.last_tid()
+        return MissionUndone(
+            mission_id=message.mission_id,
+            thought=thought,
+            tid=tid,
+            restored=done.restored,
+            made=done.made,
+            left=tuple(LeftView(path=one.path, why=one.why) for one in done.left),
+        )
+
+    def _upgraded(self, message: ImageUpgrade) -> ImageUpgraded:
+        def work(root: Root) -> tuple[list[upgrade.Upgrade], int]:
+            found = upgrade.upgrade(root, message.take)
+            mind.touch_organization(root, ARCHITECT)
+            return found
+
+        with _faults():
+            # Looked at first: what changes nothing need not be written.
+            with self._image.session() as session:
+                decided, same = upgrade.upgrade(session.begin(), message.take)
+                session.abort()
+            tid = ""
+            if not message.dry_run and any(one.outcome in upgrade.WRITES for one in decided):
+                decided, same = self._written(work, user=ARCHITECT, note=f"upgrade by {self._kernel}")
+                tid = self._image.last_tid()
+        return ImageUpgraded(
+            methods=tuple(
+                MethodUpgrade(
+                    path=one.path,
+                    outcome=one.outcome,
+                    author=one.author,
+                    current=one.current,
+                    shipped=one.shipped,
+                )
+                for one in decided
+            ),
+            unchanged=same,
+            tid=tid,
+        )
+
+    def _change_method(self, path: str, what: str, change: Callable[[Root], LiveMethod]) -> MethodInForce:
+        def work(root: Root) -> tuple[LiveMethod, bool]:
+            before = _in_force(root, path)
+            method = change(root)
+            changed = before is None or before.number != method.number
+            if changed:
+                mind.touch_organization(root, ARCHITECT)
+            return method, changed
+
+        with _faults():
+            method, changed = self._written(work, user=ARCHITECT, note=f"{what}: {path}")
+            with self._image.snapshot() as root:
+                tid = portray(place_at(root, path)).tid
+        return MethodInForce(path=path, method=_method_view(method, source=True), tid=tid, changed=changed)
+
+    def _written(self, work: Callable[[Root], T], *, user: str, note: str) -> T:
+        for last in (*(False,) * (WRITE_TRIES - 1), True):
+            try:
+                return self._image.run(work, user=user, note=note)
+            except CommitFateUnknown:
+                if last:
+                    raise
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _look(self, look: Callable[[Root], T], at: str = "") -> T:
+        with _faults(), self._view(at) as root:
+            return look(root)
+
+    def _view(self, at: str) -> AbstractContextManager[Root]:
+        return self._image.at(moment(at)) if at else self._image.snapshot()
+
+
+def moment(text: str) -> str | dt.datetime:
+    """Return the tid or time that a text means.
+
+    Raises:
+        RequestFailed: it is neither.
+    """
+    if len(text) == TID_DIGITS and set(text) <= set("0123456789abcdef"):
+        return text
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestFailed(
+            "moment_invalid",
+            f"{text!r} is neither a transaction nor a time",
+            "give 16 hexadecimal digits, or a time like 2026-01-31T12:00:00+00:00",
+        ) from None
+
+
+class _Faults(AbstractContextManager[None]):
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, mind.MindError | KernelError):
+            raise RequestFailed(error.code, error.message, error.hint) from error
+        if isinstance(error, Transient):
+            raise RequestFailed(
+                "image_unreachable", f"the image does not answer: {error}", "is it up?", transient=True
+            ) from error
+        if isinstance(error, UvmError):
+            raise RequestFailed(_CODES.get(type(error).__name__, "image_refused"), str(error)) from error
+
+
+def _faults() -> _Faults:
+    """Turn what the image raises into refusals that the bus carries."""
+    return _Faults()
+
+
+_CODES = {
+    "BadPath": "path_unknown",
+    "NoSuchMoment": "moment_unknown",
+    "NoSuchVersion": "version_unknown",
+    "BrokenMethod": "method_broken",
+    "BadSlotName": "method_name",
+    "CovenantBroken": "covenant_broken",
+    "CommitFateUnknown": "commit_fate_unknown",
+}
+
+
+def _own_method(root: Root, path: str, *, new: bool = False) -> tuple[UvmObject, str]:
+    """Return the object and the name of its own live method that a path means; it may have been deleted.
+
+    Args:
+        root: the image's root.
+        path: of the method.
+        new: whether there may be no such method yet.
+
+    Raises:
+        BadPath: there is no such object, or it never had such a method of its own.
+    """
+    above, _, name = path.strip().rpartition(".")
+    if not above or not name.isidentifier():
+        raise BadPath(path, "write the object's path, a dot and the method's name")
+    holder = place_at(root, above).value
+    if not isinstance(holder, UvmObject):
+        raise BadPath(above, "it is no object")
+    if not new and not method_history(holder, name):
+        raise BadPath(path, f"{above} has no live method {name!r} of its own, and never had")
+    return holder, name
+
+
+def _in_force(root: Root, path: str) -> LiveMethod | None:
+    holder, name = _own_method(root, path, new=True)
+    return own_methods(holder).get(name)
+
+
+def _place_view(portrait: Portrait, at: str) -> PlaceView:
+    return PlaceView(
+        path=portrait.path,
+        kind=portrait.kind,
+        oid=portrait.oid,
+        tid=portrait.tid,
+        as_of=at,
+        parents=portrait.parents,
+        entries=tuple(EntryView(**vars(entry)) for entry in portrait.entries),
+        methods=tuple(_method_view(method, source=portrait.kind == "method") for method in portrait.methods),
+        inherited=tuple(InheritedView(**vars(one)) for one in portrait.inherited),
+        text=portrait.text,
+        items=portrait.items,
+    )
+
+
+def _method_view(method: LiveMethod, *, source: bool) -> MethodView:
+    return MethodView(
+        name=method.name,
+        number=method.number,
+        author=method.author,
+        time=method.time,
+        hash=method.hash,
+        source=method.source if source else "",
+    )
