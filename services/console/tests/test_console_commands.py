@@ -284,7 +284,9 @@ def test_help_is_quick_and_light() -> None:
 @pytest.mark.parametrize(
     "command",
     ["up", "down", "status", "ask", "roll", "console", "run", "mission list", "mission show", "mission wait",
-     "persona show", "forge run", "forge status", "forge promote", "forge rollback"],
+     "mission undo", "persona show", "forge run", "forge status", "forge promote", "forge rollback", "keys make",
+     "image show", "image history", "image versions", "image diff", "image install", "image revert", "image upgrade",
+     "mission", "persona", "forge", "keys", "image", ""],
 )  # fmt: skip
 def test_every_help_has_an_example(runner: CliRunner, command: str) -> None:
     """The help of each command shows how it is typed."""

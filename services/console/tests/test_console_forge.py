@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from batos.console import forge
 from batos.console.commands import app
+from batos.console.progress import progress_text
 from batos.protocol import (
     AdapterBound,
     AdapterPromote,
@@ -149,5 +150,5 @@ def test_status_of_an_order(forge_fleet: FakeFleet, runner: CliRunner) -> None:
 def test_progress_in_words() -> None:
     """A progress event says its stage, its share where one is known, and its detail."""
     event = Progress(what="forge", id="o1", stage="training", fraction=0.5, detail="step 4 of 8")
-    assert forge.progress_text(event) == "forge: training 50%, step 4 of 8"
-    assert forge.progress_text(Progress(what="forge", id="o1", stage="loading")) == "forge: loading"
+    assert progress_text(event) == "forge: training 50%, step 4 of 8"
+    assert progress_text(Progress(what="forge", id="o1", stage="loading")) == "forge: loading"

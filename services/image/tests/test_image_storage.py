@@ -16,7 +16,7 @@ from batos.image.listening import check_socket_path, clear_socket
 from batos.image.metrics import ImageCollector
 from batos.image.server import ServerCounts
 from batos.image.storage import blob_bytes, open_storage
-from batos.vessel import SettingsError
+from batos.vessel import SettingsError, load_settings
 
 
 @pytest.fixture
@@ -159,6 +159,16 @@ def test_a_port_to_listen_on(tmp_path: Path) -> None:
     for wrong in ("10.0.0.1:0", "10.0.0.1:70000"):
         with pytest.raises(SettingsError, match="BATOS_IMAGE_LISTEN names port"):
             ImageSettings(home=tmp_path, image_listen=wrong).port()
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong"),
+    [("image_transaction_timeout_s", 0), ("image_pack_days", -1), ("image_pack_every_h", 9000)],
+)
+def test_settings_have_bounds(setting: str, wrong: float) -> None:
+    """A commit may always take some time, and nothing is packed that is yet to come."""
+    with pytest.raises(SettingsError, match=setting.upper()):
+        load_settings(ImageSettings, **{setting: wrong})
 
 
 def test_metrics(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from batos.console import care_commands, inspect_commands
 from batos.console.errors import DONE, WrongUsage
 from batos.console.runner import Work, execute
 
@@ -18,7 +19,8 @@ app = typer.Typer(
     name="batos",
     help="BAT OS: a mind that lives in a database.\n\n"
     "Everything it writes lies under BATOS_HOME (default: var/ in the working directory).\n\n"
-    "Exit codes: 0 done, 1 the mission or the work failed, 2 wrong usage, 3 the fleet is not reachable.",
+    "Exit codes: 0 done, 1 the mission or the work failed, 2 wrong usage, 3 the fleet is not reachable.\n\n"
+    "Example: batos run",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -26,14 +28,31 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 mission_app = typer.Typer(
-    help="Missions: list them, look at one, wait for one.", no_args_is_help=True, rich_markup_mode=None
+    help="Missions: list them, look at one, wait for one.\n\nExample: batos mission list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
-persona_app = typer.Typer(help="Personas: look at one.", no_args_is_help=True, rich_markup_mode=None)
+persona_app = typer.Typer(
+    help="Personas: look at one.\n\nExample: batos persona show alfred", no_args_is_help=True, rich_markup_mode=None
+)
 forge_app = typer.Typer(
-    help="The learning loop: run a turn, judge it, undo it.", no_args_is_help=True, rich_markup_mode=None
+    help="The learning loop: run a turn, judge it, undo it.\n\nExample: batos forge run brick",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
+image_app = typer.Typer(
+    help="The Living Image: look at it, now and in the past; its live methods and their versions; its backups.\n\n"
+    "Example: batos image show lobby.brick_prototype_obj",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+inspect_commands.add_commands(image_app)
+care_commands.add_commands(image_app)
+app.add_typer(image_app, name="image")
 keys_app = typer.Typer(
-    help="Keys of a fleet whose vessels do not share a home: containers.", no_args_is_help=True, rich_markup_mode=None
+    help="Keys of a fleet whose vessels do not share a home: containers.\n\nExample: batos keys make ./keys",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(keys_app, name="keys")
 app.add_typer(mission_app, name="mission")
@@ -189,6 +208,30 @@ def mission_wait(mission_id: MissionId, as_json: Json = False, timeout: Timeout 
         async with at.fleet() as fleet:
             return await missions.wait(
                 fleet, at.screen, mission_id, timeout_s=timeout, request_s=at.settings.console_request_s
+            )
+
+    execute(work, as_json=as_json)
+
+
+@mission_app.command("undo")
+def mission_undo(
+    mission_id: MissionId,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be restored, and do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Undo what a mission's thought changed in the image, wherever nothing built on it; what is left is listed.
+
+    It is a new transaction: the past stays readable, and an undo can be undone.
+
+    Example: batos mission undo 0197… --dry-run
+    """
+
+    async def work(at: Work) -> int:
+        from batos.console import inspecting  # noqa: PLC0415
+
+        async with at.fleet() as fleet:
+            return await inspecting.undo(
+                fleet, at.screen, mission_id, dry_run=dry_run, request_s=at.settings.console_request_s
             )
 
     execute(work, as_json=as_json)

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
 from batos.console.errors import ConsoleError, StillRunning
 from batos.console.fleet import Fleet
-from batos.console.progress import Moving
+from batos.console.progress import Moving, with_progress
 from batos.protocol import (
     AdapterBound,
     AdapterPromote,
     AdapterRollback,
     Curate,
     DatasetBuilt,
-    Event,
     Message,
     OrderCreate,
     OrderGet,
     OrderStatus,
-    Progress,
     RequestTimeout,
     new_id,
 )
 
 POLL_S = 1.0
 """Seconds between two looks at an order; its progress comes by events meanwhile."""
-TICK_S = 0.5
 CURATE_S = 600.0
 """Seconds that reading the logs and building a data set may take."""
 PROMOTE_S = 300.0
@@ -44,7 +40,7 @@ M = TypeVar("M", bound=Message)
 async def curate(fleet: Fleet, persona: str, moving: Moving) -> DatasetBuilt:
     """Have the logs read and the data set of a persona built."""
     request = new_id()
-    async with _progress(fleet, f"progress/curate/{request}", moving, "curating"):
+    async with with_progress(fleet, f"progress/curate/{request}", moving, "curating"):
         return await fleet.request(
             "curator", Curate(persona=persona, request_id=request), DatasetBuilt, timeout_s=CURATE_S
         )
@@ -59,7 +55,7 @@ async def train(
         StillRunning: it is not judged within `timeout_s` seconds; the forge goes on.
     """
     order_id = new_id()
-    async with _progress(fleet, f"progress/forge/{order_id}", moving, "training"):
+    async with with_progress(fleet, f"progress/forge/{order_id}", moving, "training"):
         body = OrderCreate(order_id=order_id, persona=dataset.persona, dataset_id=dataset.dataset_id)
         await fleet.request("kernel", body, OrderStatus, timeout_s=request_s)
         return await judged(fleet, order_id, timeout_s=timeout_s, request_s=request_s)
@@ -144,35 +140,3 @@ def _fields(message: Message | None) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(message)
     fields.pop("type", None)
     return fields
-
-
-@asynccontextmanager
-async def _progress(fleet: Fleet, topic: str, moving: Moving, what: str) -> AsyncIterator[None]:
-    """Show the progress that is published on a topic while something is awaited."""
-    async with fleet.subscribe(topic) as events:
-        said = [f"{what}: waiting for it to begin"]
-        tasks = [asyncio.create_task(_listen(events, said)), asyncio.create_task(_tick(said, moving))]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _listen(events: AsyncIterator[Event], said: list[str]) -> None:
-    async for event in events:
-        if isinstance(event, Progress):
-            said[0] = progress_text(event)
-
-
-async def _tick(said: list[str], moving: Moving) -> None:
-    while True:
-        moving.show(said[0])
-        await asyncio.sleep(TICK_S)
-
-
-def progress_text(event: Progress) -> str:
-    """Say a progress event in words."""
-    share = f" {event.fraction:.0%}" if event.fraction is not None else ""
-    return f"{event.what}: {event.stage}{share}" + (f", {event.detail}" if event.detail else "")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
+from batos.console.fleet import Fleet
 from batos.console.show import Screen, clean
+from batos.protocol import Event, Progress
 
 QUIET_S = 2.0
 """Without a terminal, seconds between two lines."""
+TICK_S = 0.5
 
 
 class Moving:
@@ -57,3 +62,35 @@ class Moving:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+@asynccontextmanager
+async def with_progress(fleet: Fleet, topic: str, moving: Moving, what: str) -> AsyncIterator[None]:
+    """Show the progress that is published on a topic while something is awaited."""
+    async with fleet.subscribe(topic) as events:
+        said = [f"{what}: waiting for it to begin"]
+        tasks = [asyncio.create_task(_listen(events, said)), asyncio.create_task(_tick(said, moving))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _listen(events: AsyncIterator[Event], said: list[str]) -> None:
+    async for event in events:
+        if isinstance(event, Progress):
+            said[0] = progress_text(event)
+
+
+async def _tick(said: list[str], moving: Moving) -> None:
+    while True:
+        moving.show(said[0])
+        await asyncio.sleep(TICK_S)
+
+
+def progress_text(event: Progress) -> str:
+    """Say a progress event in words."""
+    share = f" {event.fraction:.0%}" if event.fraction is not None else ""
+    return f"{event.what}: {event.stage}{share}" + (f", {event.detail}" if event.detail else "")

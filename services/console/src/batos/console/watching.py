@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from rich.text import Text
 
-from batos.console.forge import progress_text
+from batos.console.progress import progress_text
 from batos.console.show import Screen, clean, cut, line_text
 from batos.console.thought import Thought
 from batos.protocol import (

@@ -6,25 +6,14 @@ Exit codes: 0 it does; 1 it does not, one line says why; 2 bad settings.
 from __future__ import annotations
 
 import sys
-from urllib.parse import quote, urlencode
 
 from ZEO.Exceptions import ClientDisconnected
 
+from batos.image.address import WAIT_S, own_uri
 from batos.image.settings import ImageSettings
 from batos.uvm import UvmError
 from batos.uvm.addresses import resolve
 from batos.vessel import EXIT_DONE, EXIT_FAILED, EXIT_SETTINGS, SettingsError, load_settings
-
-WAIT_S = 5
-
-
-def own_uri(settings: ImageSettings) -> str:
-    """Return the address of this vessel's image on this machine."""
-    host, port = settings.port()
-    if not host:
-        return f"zeo://{quote(str(settings.socket_path()))}?wait_timeout={WAIT_S}"
-    # The certificate names localhost, whichever address of this machine the server listens on.
-    return f"zeo://localhost:{port}?" + urlencode({"tls": settings.key_ring().folder, "wait_timeout": WAIT_S})
 
 
 def ask(uri: str) -> None:

@@ -50,6 +50,9 @@ class ImageCollector(Collector):
         yield CounterMetricFamily("batos_image_commits", "Transactions committed", counts.commits)
         yield CounterMetricFamily("batos_image_aborts", "Transactions aborted", counts.aborts)
         yield CounterMetricFamily("batos_image_conflicts", "Commits refused by a conflict", counts.conflicts)
+        yield CounterMetricFamily(
+            "batos_image_clients_expelled", "Clients that held the commit lock for too long", counts.expelled
+        )
         yield GaugeMetricFamily("batos_image_size_bytes", "Size of live_image.fs", counts.size_bytes)
         yield GaugeMetricFamily(
             "batos_image_blob_size_bytes", "Size of all blobs, measured now and then", self._blobs()

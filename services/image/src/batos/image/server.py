@@ -12,14 +12,16 @@ from typing import Any
 # ZEO takes uvloop wherever it can be imported, and beside uvloop its invalidations come out of order (stale reads).
 sys.modules["uvloop"] = None  # type: ignore[assignment]
 
-from ZEO.StorageServer import StorageServer  # noqa: E402 - after the line above
-
-from batos.image.errors import StorageUnusable  # noqa: E402
+from batos.image.clients import ClientServer  # noqa: E402 - it imports ZEO: after the line above
+from batos.image.errors import CareError, StorageUnusable  # noqa: E402
 from batos.image.listening import Listening  # noqa: E402
+from batos.image.packing import Horizon, pack  # noqa: E402
 from batos.image.storage import open_storage  # noqa: E402
+from batos.protocol import ImagePacked  # noqa: E402
 
 STORAGE_NAME = "1"
 JOIN_TIMEOUT_S = 5.0
+COMMIT_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +36,28 @@ class ServerCounts:
     aborts: int
     conflicts: int
     size_bytes: int
+    expelled: int = 0
 
 
 class ImageServer:
-    """Serves one folder at one address. Its event loop is a thread's own: nothing else runs in it.
+    """Serves one folder at one address. Its event loop is a thread's own: nothing else runs in it."""
 
-    No `transaction-timeout` is set: when it fires the server keeps its commit lock for ever (ZEO 6.2).
-    """
-
-    def __init__(self, folder: Path, listening: Listening, on_death: Callable[[BaseException | None], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        listening: Listening,
+        on_death: Callable[[BaseException | None], None],
+        commit_timeout_s: float = COMMIT_TIMEOUT_S,
+    ) -> None:
         """Begin closed.
 
         Args:
             folder: of the image's files.
             listening: where to be reached.
             on_death: called, in the server's thread, when the server ends without having been closed.
+            commit_timeout_s: seconds for which a client may hold the commit lock before it is thrown out.
         """
+        self._commit_timeout_s = commit_timeout_s
         self._folder = folder
         self._listening = listening
         self._on_death = on_death
@@ -95,6 +103,33 @@ class ImageServer:
         self._storage.close()
         self._listening.closed()
 
+    def position(self) -> tuple[str, int]:
+        """Return the newest transaction, and the length of the file up to its end.
+
+        Raises:
+            CareError: nothing is served.
+        """
+        storage = self._served()
+        with storage._lock:  # noqa: SLF001 - the two belong together, and no method gives both
+            return bytes(storage.lastTransaction()).hex(), int(storage.getSize())
+
+    def pack(self, until: Horizon) -> ImagePacked:
+        """Give back the space of what changed before a horizon. Blocks; may be called from any thread.
+
+        Raises:
+            CareError: it could not be done.
+        """
+        packed = pack(self._served(), self._folder, until)
+        server = self._server
+        if server is not None:
+            server.broadcast_info(STORAGE_NAME, {"length": packed.objects_after, "size": packed.bytes_after})
+        return packed
+
+    def _served(self) -> Any:
+        if self._server is None:
+            raise CareError("image_closed", "the image is not being served", "see `batos status`")
+        return self._storage
+
     def counts(self) -> ServerCounts | None:
         """Return what the server counts; None while it is not open."""
         server = self._server
@@ -110,12 +145,18 @@ class ImageServer:
             aborts=stats.aborts,
             conflicts=stats.conflicts,
             size_bytes=self._storage.getSize(),
+            expelled=server.deadlines[STORAGE_NAME].expelled,
         )
 
     def _serve(self) -> None:
         try:
             listening = self._listening
-            server = StorageServer(listening.address, {STORAGE_NAME: self._storage}, ssl=listening.tls)
+            server = ClientServer(
+                listening.address,
+                {STORAGE_NAME: self._storage},
+                tls=listening.tls,
+                commit_timeout_s=self._commit_timeout_s,
+            )
             listening.opened()
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
             self._error = listening.named(error) if isinstance(error, OSError) else error

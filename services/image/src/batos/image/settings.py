@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
-from batos.vessel import SettingsError, VesselSettings
+from batos.image.server import COMMIT_TIMEOUT_S
+from batos.vessel import SettingsError, VesselSettings, without_password
 
 IMAGE_FOLDER = "image"
 RUN_FOLDER = "run"
@@ -31,6 +32,18 @@ class ImageSettings(VesselSettings):
         max_length=255,
         pattern=r"^(\S+:\d{1,5})?$",
         description="Address and port to listen on with TLS, for example 0.0.0.0:9991; empty: a Unix socket.",
+    )
+    image_transaction_timeout_s: float = Field(
+        default=COMMIT_TIMEOUT_S,
+        ge=1,
+        le=3600,
+        description="Seconds for which a client may hold the commit lock; then it is thrown out, others go on.",
+    )
+    image_pack_days: float = Field(
+        default=30.0, ge=0, le=36500, description="Days for which every moment can be looked at; packing keeps them."
+    )
+    image_pack_every_h: float = Field(
+        default=24.0, ge=0, le=8784, description="Hours between two packs; 0: only when it is asked for."
     )
     image_blob_scan_s: float = Field(
         default=60.0,
@@ -72,7 +85,7 @@ class ImageSettings(VesselSettings):
         if parts.scheme != "zeo" or parts.netloc or not parts.path:
             raise SettingsError(
                 "image_uri",
-                f"{self.image_uri!r} names no Unix socket that this vessel could listen on",
+                f"{without_password(self.image_uri)!r} names no Unix socket that this vessel could listen on",
                 "set BATOS_IMAGE_URI to zeo:///path/of/the/socket, or BATOS_IMAGE_SOCKET",
             )
         return Path(unquote(parts.path))

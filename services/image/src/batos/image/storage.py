@@ -15,7 +15,7 @@ from batos.image.errors import StorageUnusable
 DATA_FILE = "live_image.fs"
 BLOB_FOLDER = "blobs"
 FOLDER_MODE = 0o700
-RESTORE = "restore it from a backup"
+RESTORE = "restore it from a backup (`batos image restore DIR --into HOME`)"
 
 
 def open_storage(folder: Path) -> FileStorage:
@@ -31,9 +31,8 @@ def open_storage(folder: Path) -> FileStorage:
     try:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         folder.chmod(FOLDER_MODE)
-        _check_kind(path)
-        _check_length(path)
-        return FileStorage(str(path), blob_dir=str(folder / BLOB_FOLDER))
+        check_file(path)
+        return FileStorage(str(path), blob_dir=str(folder / BLOB_FOLDER), pack_keep_old=False)
     except LockError as error:
         raise StorageUnusable(
             "image_locked",
@@ -56,6 +55,16 @@ def open_storage(folder: Path) -> FileStorage:
         raise StorageUnusable(
             "image_unreadable", str(path), f"{path} cannot be opened: {error.strerror or error}", "see to that first"
         ) from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is no image, or a part of one.
+
+    Raises:
+        StorageUnusable: it is; the sentence says what to do.
+    """
+    _check_kind(path)
+    _check_length(path)
 
 
 def _check_kind(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The image vessel: serves the storage, knows nothing of what is stored."""
+"""The image vessel: serves the storage and cares for its files; what is stored it looks at only to verify it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import ClassVar
 
+from batos.image.caretaker import Caretaker
 from batos.image.listening import Listening, TlsPort, UnixSocket
 from batos.image.metrics import ImageCollector
 from batos.image.server import ImageServer
@@ -27,6 +28,7 @@ class ImageVessel(Vessel[ImageSettings]):
     def __init__(self, settings: ImageSettings) -> None:
         super().__init__(settings)
         self._server: ImageServer | None = None
+        self._caretaker: Caretaker | None = None
 
     async def start(self) -> None:
         """Open the storage and listen."""
@@ -39,11 +41,13 @@ class ImageVessel(Vessel[ImageSettings]):
             reason = VesselError("image_server_died", f"the storage server ended by itself: {error!r}")
             loop.call_soon_threadsafe(self.fail, reason)
 
-        server = ImageServer(settings.folder, listening, died)
+        server = ImageServer(settings.folder, listening, died, settings.image_transaction_timeout_s)
         self.registry.register(ImageCollector(server.counts, settings.folder, settings.image_blob_scan_s))
         self._server = server
         await asyncio.to_thread(server.open)
         _log.info("serving %s on %s", settings.folder / DATA_FILE, listening.address)
+        self._caretaker = Caretaker(server, settings, self.peer)
+        self._caretaker.start()
         self.set_ready(True)
 
     def _listening(self) -> Listening:
@@ -56,7 +60,9 @@ class ImageVessel(Vessel[ImageSettings]):
             raise StartFailed("image_tls", str(error)) from error
 
     async def stop(self) -> None:
-        """Close every connection and the storage."""
+        """End the care, close every connection and the storage."""
+        if self._caretaker is not None:
+            await self._caretaker.stop()
         if self._server is not None:
             await asyncio.to_thread(self._server.close)
             self._server = None

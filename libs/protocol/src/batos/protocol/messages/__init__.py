@@ -7,6 +7,21 @@ are seconds since the epoch; durations say their unit in their name.
 
 from __future__ import annotations
 
+from batos.protocol.messages.care import (
+    ImageBackedUp,
+    ImageBackup,
+    ImageFault,
+    ImagePack,
+    ImagePacked,
+    ImagePin,
+    ImagePins,
+    ImagePinsGet,
+    ImageRestored,
+    ImageUnpin,
+    ImageVerified,
+    ImageVerify,
+    PinView,
+)
 from batos.protocol.messages.events import (
     FacetAnswered,
     FacetAsked,
@@ -53,6 +68,24 @@ from batos.protocol.messages.inference import (
     Tokenize,
     Tokenized,
 )
+from batos.protocol.messages.inspection import (
+    ChangeView,
+    EntryView,
+    ImageHistory,
+    ImageShow,
+    ImageUpgrade,
+    ImageUpgraded,
+    InheritedView,
+    MethodHistory,
+    MethodInForce,
+    MethodInstall,
+    MethodRevert,
+    MethodUpgrade,
+    MethodVersions,
+    MethodView,
+    PlaceHistory,
+    PlaceView,
+)
 from batos.protocol.messages.learning import (
     AdapterBound,
     AdapterPromote,
@@ -70,11 +103,14 @@ from batos.protocol.messages.message import (
     Message,
 )
 from batos.protocol.messages.missions import (
+    LeftView,
     MissionAccepted,
     MissionList,
     Missions,
     MissionStatus,
     MissionSubmit,
+    MissionUndo,
+    MissionUndone,
     MissionWait,
     PersonaGet,
     PersonaView,
@@ -103,6 +139,19 @@ Request = (
     | OrderGet
     | AdapterPromote
     | AdapterRollback
+    | ImageShow
+    | ImageHistory
+    | MethodHistory
+    | MethodInstall
+    | MethodRevert
+    | ImageUpgrade
+    | MissionUndo
+    | ImageBackup
+    | ImageVerify
+    | ImagePack
+    | ImagePin
+    | ImageUnpin
+    | ImagePinsGet
 )
 Reply = (
     Roster
@@ -123,6 +172,17 @@ Reply = (
     | DatasetBuilt
     | OrderStatus
     | AdapterBound
+    | PlaceView
+    | PlaceHistory
+    | MethodVersions
+    | MethodInForce
+    | ImageUpgraded
+    | MissionUndone
+    | ImageBackedUp
+    | ImageRestored
+    | ImageVerified
+    | ImagePacked
+    | ImagePins
 )
 Event = StateEntered | FacetAsked | TokenDelta | FacetAnswered | MissionEnded | Progress | VesselChanged
 
@@ -135,6 +195,7 @@ __all__ = [
     "AdapterUnload",
     "AdaptersLoaded",
     "Cancel",
+    "ChangeView",
     "ChatMessage",
     "Curate",
     "DatasetBuilt",
@@ -142,6 +203,7 @@ __all__ = [
     "Draining",
     "EngineDescribe",
     "EngineDescription",
+    "EntryView",
     "ErrorReply",
     "Event",
     "FacetAnswered",
@@ -151,16 +213,43 @@ __all__ = [
     "HeartbeatAck",
     "Hello",
     "HelloWanted",
+    "ImageBackedUp",
+    "ImageBackup",
+    "ImageFault",
+    "ImageHistory",
+    "ImagePack",
+    "ImagePacked",
+    "ImagePin",
+    "ImagePins",
+    "ImagePinsGet",
+    "ImageRestored",
+    "ImageShow",
+    "ImageUnpin",
+    "ImageUpgrade",
+    "ImageUpgraded",
+    "ImageVerified",
+    "ImageVerify",
     "Infer",
     "Inferred",
+    "InheritedView",
+    "LeftView",
     "LogChunk",
     "LogRead",
     "Message",
+    "MethodHistory",
+    "MethodInForce",
+    "MethodInstall",
+    "MethodRevert",
+    "MethodUpgrade",
+    "MethodVersions",
+    "MethodView",
     "MissionAccepted",
     "MissionEnded",
     "MissionList",
     "MissionStatus",
     "MissionSubmit",
+    "MissionUndo",
+    "MissionUndone",
     "MissionWait",
     "Missions",
     "OrderCreate",
@@ -168,7 +257,10 @@ __all__ = [
     "OrderStatus",
     "PersonaGet",
     "PersonaView",
+    "PinView",
     "Ping",
+    "PlaceHistory",
+    "PlaceView",
     "Plank",
     "Pong",
     "Progress",

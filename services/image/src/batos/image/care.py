@@ -1,0 +1,111 @@
+"""`python -m batos.image.care`: backup, restore and verify in a process of their own, for the vessel or a command.
+
+It says how far it is as JSON Lines on stdout, the last of them the outcome: a reply or an `ErrorReply`. Exit codes: 0
+done, 1 refused, and where something is wrong with the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
+
+from batos.image.backup import Snapshot, back_up
+from batos.image.errors import CareError
+from batos.image.reporting import Reporter
+from batos.image.restore import restore
+from batos.image.settings import IMAGE_FOLDER
+from batos.image.storage import DATA_FILE
+from batos.image.verify import verify
+from batos.protocol import ErrorReply, Message
+
+NICE = 10
+"""It may wait; those who think may not."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit code."""
+    given = _parser().parse_args(arguments)
+    os.nice(NICE)
+    try:
+        outcome = _done(given, Reporter(given.act, given.id, _say))
+    except CareError as error:
+        _say(ErrorReply(code=error.code, message=error.message, hint=error.hint))
+        return 1
+    _say(outcome)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m batos.image.care")
+    acts = parser.add_subparsers(dest="act", required=True)
+    backup = acts.add_parser("backup")
+    backup.add_argument("--image", type=Path, required=True)
+    backup.add_argument("--tid", required=True)
+    backup.add_argument("--position", type=int, required=True)
+    backup.add_argument("--full", action="store_true")
+    backup.add_argument("folder", type=Path)
+    restoring = acts.add_parser("restore")
+    restoring.add_argument("--home", type=Path, required=True)
+    restoring.add_argument("--at", default="")
+    restoring.add_argument("folder", type=Path)
+    verifying = acts.add_parser("verify")
+    place = verifying.add_mutually_exclusive_group(required=True)
+    place.add_argument("--image", type=Path)
+    place.add_argument("--home", type=Path)
+    verifying.add_argument("--tid", default="")
+    for act in (backup, restoring, verifying):
+        act.add_argument("--id", default="")
+    return parser
+
+
+def _done(given: argparse.Namespace, tell: Reporter) -> Message:
+    match given.act:
+        case "backup":
+            return back_up(Snapshot(given.image, given.tid, given.position), given.folder, full=given.full, tell=tell)
+        case "restore":
+            return restore(given.folder, given.home / IMAGE_FOLDER, given.at, tell)
+        case _ if given.home is not None:
+            with _unserved(given.home / IMAGE_FOLDER) as folder:
+                return verify(folder, given.tid, tell)
+        case _:
+            return verify(given.image, given.tid, tell)
+
+
+@contextlib.contextmanager
+def _unserved(folder: Path) -> Iterator[Path]:
+    """Keep everybody from serving an image while it is looked at.
+
+    Raises:
+        CareError: there is no image, or somebody serves it.
+    """
+    path = folder / DATA_FILE
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise CareError(
+            "image_unknown", f"there is no image in {folder}", "start a fleet with `batos up`, or restore one"
+        )
+    try:
+        lock = LockFile(f"{path}.lock")
+    except LockError:
+        raise CareError(
+            "image_locked", f"{path} is being served, by a fleet that does not answer", "end it with `batos down`"
+        ) from None
+    try:
+        yield folder
+    finally:
+        lock.close()
+
+
+def _say(message: Message) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

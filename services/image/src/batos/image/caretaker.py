@@ -1,0 +1,272 @@
+"""What the vessel does about its files when it is asked, or when it is time: backup, verify, pack, pins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from batos.image.address import own_uri
+from batos.image.errors import CareError
+from batos.image.packing import horizon
+from batos.image.pins import pin, pins, unpin
+from batos.image.reporting import Reporter
+from batos.image.server import ImageServer
+from batos.image.settings import ImageSettings
+from batos.protocol import (
+    ImageBackup,
+    ImagePack,
+    ImagePacked,
+    ImagePin,
+    ImagePins,
+    ImagePinsGet,
+    ImageUnpin,
+    ImageVerify,
+    Message,
+    Peer,
+    Progress,
+    RequestContext,
+    RequestFailed,
+    new_id,
+)
+from batos.uvm import Image, NoImageYet, Transient, UvmError, open_image
+from batos.vessel import VesselError
+from batos.vessel.tool import run_tool
+
+SERVICE = "image"
+CAPACITY = 8
+TOOL = "batos.image.care"
+LAST_PACK = "last_pack"
+"""A file whose time is that of the last scheduled pack."""
+HOUR_S = 3600.0
+MAX_DAYS = 36_500.0
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Message)
+R = TypeVar("R")
+P = ParamSpec("P")
+Handler = Callable[["Caretaker", M, RequestContext], Awaitable[Message]]
+
+
+def _answered(handler: Handler[M]) -> Handler[M]:
+    """Turn what goes wrong into what the asker is told."""
+
+    @wraps(handler)
+    async def answering(self: Caretaker, message: M, context: RequestContext) -> Message:
+        try:
+            return await handler(self, message, context)
+        except VesselError as error:
+            raise RequestFailed(error.code, error.message, error.hint) from error
+        except Transient as error:
+            raise RequestFailed("image_unreachable", str(error), "see `batos status`", transient=True) from error
+        except UvmError as error:
+            raise RequestFailed("image_unusable", str(error), "see `batos image verify`") from error
+
+    return answering
+
+
+class Caretaker:
+    """Serves the service `image`."""
+
+    def __init__(self, server: ImageServer, settings: ImageSettings, peer: Peer) -> None:
+        """Begin without doing anything.
+
+        Args:
+            server: what is cared for.
+            settings: say when, and how long history is kept.
+            peer: the vessel on the bus.
+        """
+        self._server = server
+        self._settings = settings
+        self._peer = peer
+        self._busy = ""
+        self._schedule: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Answer from now on, and pack when it is time."""
+        handlers: dict[type[Message], Any] = {
+            ImageBackup: self.backup,
+            ImageVerify: self.verify,
+            ImagePack: self.pack,
+            ImagePin: self.pin,
+            ImageUnpin: self.unpin,
+            ImagePinsGet: self.pins,
+        }
+        self._peer.serve([SERVICE], handlers, capacity=CAPACITY)
+        if self._settings.image_pack_every_h > 0:
+            self._schedule = asyncio.create_task(self._pack_forever(), name="image-pack")
+
+    async def stop(self) -> None:
+        """Begin nothing more."""
+        if self._schedule is not None:
+            self._schedule.cancel()
+            await asyncio.gather(self._schedule, return_exceptions=True)
+
+    @_answered
+    async def backup(self, message: ImageBackup, context: RequestContext) -> Message:
+        """Add a backup to a folder."""
+        del context
+        folder = Path(message.folder)
+        if not folder.is_absolute() or folder.is_relative_to(self._settings.folder):
+            raise CareError(
+                "backup_folder", f"{message.folder} is no place for backups", "name a folder outside of the image's"
+            )
+        with self._only("a backup"):
+            tid, position = self._server.position()
+            place = ["--image", str(self._settings.folder), "--tid", tid, "--position", str(position)]
+            how = ["--full"] if message.full else []
+            return await self._tool("backup", message.request_id, [*place, *how, str(folder)])
+
+    @_answered
+    async def verify(self, message: ImageVerify, context: RequestContext) -> Message:
+        """Look at everything."""
+        del context
+        with self._only("a look at everything (`batos image verify`)"):
+            tid, _ = self._server.position()
+            place = ["--image", str(self._settings.folder), "--tid", tid]
+            return await self._tool("verify", message.request_id, place)
+
+    @_answered
+    async def pack(self, message: ImagePack, context: RequestContext) -> Message:
+        """Give back space."""
+        del context
+        days = self._settings.image_pack_days if message.days is None else message.days
+        if not 0 <= days <= MAX_DAYS:
+            raise CareError("days_invalid", f"history cannot be kept for {days:g} days", f"give 0 to {MAX_DAYS:g}")
+        return await self._pack(days, message.request_id)
+
+    @_answered
+    async def pin(self, message: ImagePin, context: RequestContext) -> Message:
+        """Pin a moment."""
+        del context
+        with self._only("the pinning of a moment"):
+            return await in_thread(self._pin, message)
+
+    @_answered
+    async def unpin(self, message: ImageUnpin, context: RequestContext) -> Message:
+        """Forget a pin."""
+        del context
+        with self._only("the unpinning of a moment"):
+            return await in_thread(self._unpin, message)
+
+    @_answered
+    async def pins(self, message: ImagePinsGet, context: RequestContext) -> Message:
+        """List the pins."""
+        del message, context
+        return await in_thread(self._pins)
+
+    @contextlib.contextmanager
+    def _only(self, what: str) -> Iterator[None]:
+        """Do one thing at a time: packing moves every byte, which nobody else may be reading or promising meanwhile."""
+        if self._busy:
+            raise CareError("image_busy", f"{self._busy} is under way", "wait until it has ended, then ask again")
+        self._busy = what
+        try:
+            yield
+        finally:
+            self._busy = ""
+
+    async def _tool(self, act: str, request_id: str, arguments: list[str]) -> Message:
+        _check_id(request_id)
+
+        def publish(event: Progress) -> None:
+            self._peer.publish(f"progress/{act}/{request_id}", event)
+
+        return await run_tool(TOOL, [act, "--id", request_id, *arguments], publish)
+
+    async def _pack(self, days: float, request_id: str) -> ImagePacked:
+        _check_id(request_id)
+        tell = Reporter("pack", request_id, lambda event: self._peer.publish(f"progress/pack/{request_id}", event))
+        with self._only("a pack"):
+            tell("looking for pins", None, None)
+            until = horizon(days, (await in_thread(self._pins)).pins, time.time())
+            tell("packing", None, None)
+            packed = await in_thread(self._server.pack, until)
+        _log.info(
+            "packed up to %s: %d bytes of the file and %d of blobs were given back, in %d ms%s",
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(packed.horizon)),
+            packed.bytes_before - packed.bytes_after,
+            packed.blob_bytes_before - packed.blob_bytes_after,
+            packed.duration_ms,
+            f"; the pin {packed.held_by} holds the rest" if packed.held_by else "",
+        )
+        return packed
+
+    async def _pack_forever(self) -> None:
+        """Pack when it is time, also where the vessel never lives for so long."""
+        mark = self._settings.folder / LAST_PACK
+        every_s = self._settings.image_pack_every_h * HOUR_S
+        if not mark.exists():
+            mark.touch()
+        while True:
+            await asyncio.sleep(max(0.0, mark.stat().st_mtime + every_s - time.time()))
+            try:
+                await self._pack(self._settings.image_pack_days, new_id())
+            except (VesselError, UvmError) as error:
+                _log.warning("the image was not packed, next try in %g h: %s", every_s / HOUR_S, error)
+            mark.touch()
+
+    def _pins(self) -> ImagePins:
+        try:
+            with open_image(own_uri(self._settings), read_only=True) as image, image.snapshot() as root:
+                return ImagePins(pins=pins(root))
+        except NoImageYet:
+            return ImagePins(pins=())
+
+    def _pin(self, message: ImagePin) -> ImagePins:
+        with self._image() as image:
+            pin(image, message.name, message.at, reason=message.reason, by=message.by)
+        return self._pins()
+
+    def _unpin(self, message: ImageUnpin) -> ImagePins:
+        with self._image() as image:
+            unpin(image, message.name)
+        return self._pins()
+
+    def _image(self) -> Image:
+        """Open the image as any client does: only so do the others learn what changed."""
+        return open_image(own_uri(self._settings))
+
+
+def _check_id(request_id: str) -> None:
+    if _ID.fullmatch(request_id) is None:
+        raise CareError(
+            "request_id_invalid",
+            f"the request's id {request_id[:64]!r} is not 32 lower-case hexadecimal digits",
+            "make it with new_id()",
+        )
+
+
+async def in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Do some work in a thread that a vessel which has to end does not wait for: a pack may take minutes."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[R] = loop.create_future()
+
+    def settle(result: R | None, error: BaseException | None) -> None:
+        if outcome.done():
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)  # type: ignore[arg-type]  # it is what `work` returned
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work(*args, **kwargs)
+        except BaseException as wrong:  # noqa: BLE001 - handed to whoever waits
+            error = wrong
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="image-care", daemon=True).start()
+    return await outcome

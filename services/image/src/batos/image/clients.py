@@ -1,0 +1,204 @@
+"""The storage server's side of its clients: who holds the commit lock for too long is thrown out, and the lock is free.
+
+ZEO's own `transaction-timeout` closes such a connection and keeps the lock for ever (ZEO 6.2: `ServerProtocol.close`
+marks the connection as closed, so that `connection_lost` does not tell the storage that its client is gone).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import tempfile
+from typing import Any
+
+from ZEO.asyncio.server import Acceptor, ServerProtocol
+from ZEO.StorageServer import StorageServer, ZEOStorage
+from ZODB.POSException import StorageError, StorageTransactionError
+
+from batos.image.errors import NO_ROOM
+
+_PEER = struct.Struct("3i")
+_log = logging.getLogger(__name__)
+
+
+class ClientConnection(ServerProtocol):  # type: ignore[misc]  # ZEO has no types
+    """A connection whose end always ends its client's transaction, whoever closes it."""
+
+    def close(self) -> None:
+        """Close it, and let go of what its client held."""
+        handler = None if self.closed else self.zeo_storage
+        super().close()
+        if handler is not None:
+            try:
+                handler.notify_disconnected()
+            finally:
+                handler.connected = False  # whatever went wrong: the lock manager gives a lock of the dead to the next
+
+    def expel(self) -> None:
+        """Close it without waiting until a client that does not read has read what was sent to it."""
+        transport = self.sm_protocol.transport
+        self.close()
+        transport.abort()
+
+    def message_received(self, message: bytes) -> None:
+        """Take a message; one that came in the same packet as the last words of a closed connection is nobody's."""
+        if not self.closed:
+            super().message_received(message)
+
+    def client(self) -> str:
+        """Say who is at the other end, as far as the system knows."""
+        transport = self.sm_protocol.transport
+        end: socket.socket | None = transport.get_extra_info("socket")
+        if end is not None and end.family == socket.AF_UNIX and hasattr(socket, "SO_PEERCRED"):
+            pid, _, _ = _PEER.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            return f"process {pid}"
+        return str(transport.get_extra_info("peername"))
+
+
+class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
+    """What a client may ask for. Packing is not among it: it has to heed pins and backups (`batos image pack`)."""
+
+    _no_room: tuple[str, OSError] | None = None
+    """What could not be written of the running transaction."""
+
+    def tpc_finish(self, id: Any) -> Any:  # noqa: A002 - ZEO's name
+        """Finish a transaction.
+
+        ZEO itself answers a transaction that it does not know with None, which a client takes for success: one that was
+        thrown out and has connected again would believe that it had committed.
+
+        Raises:
+            StorageTransactionError: there is no such transaction (any more).
+        """
+        self._check_tid(id, exc=StorageTransactionError)
+        return super().tpc_finish(id)
+
+    def pack(self, time: float, wait: bool = True) -> None:
+        """Refuse.
+
+        Raises:
+            StorageError: always.
+        """
+        del time, wait
+        raise StorageError("an image is packed by its own vessel, which heeds pins and backups: use `batos image pack`")
+
+    def storea(self, oid: bytes, serial: bytes, data: bytes, id: Any) -> None:  # noqa: A002 - ZEO's name
+        """Take an object. Nobody waits for an answer to this message: where there is no room, the vote says so."""
+        try:
+            super().storea(oid, serial, data, id)
+        except OSError as error:
+            self._no_room = self._no_room or (tempfile.gettempdir(), error)
+
+    def storeBlobChunk(self, chunk: bytes) -> None:  # noqa: N802 - ZEO's name
+        """Take a part of a blob, the whole of it: ZEO itself does not notice when a full disk takes a piece only."""
+        try:
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(self.blob_tempfile[0], rest) :]
+        except OSError as error:
+            self._no_room = self._no_room or (self.storage.temporaryDirectory(), error)
+
+    def vote(self, tid: Any) -> Any:
+        """Wait for the commit lock and write the transaction, unless something of it is missing already."""
+        self._check_tid(tid, exc=StorageTransactionError)
+        if self._no_room is not None:
+            where, error = self._no_room
+            self.tpc_abort(tid)
+            raise self._refused(where, error) from error
+        return super().vote(tid)
+
+    def _vote(self, delay: Any = None) -> Any:
+        try:
+            return super()._vote(delay)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise self._refused(self.storage.getName(), error) from error
+
+    def _refused(self, where: str, error: OSError) -> StorageError:
+        _log.error("a commit was refused: %s: %s", where, error)
+        return StorageError(
+            f"the image's disk is full ({where}: {error.strerror}): nothing of this transaction is stored, all that "
+            "was stored stays readable; free space there, or give back what packing can reclaim with `batos image pack`"
+        )
+
+    def _clear_transaction(self) -> None:
+        self._no_room = None
+        super()._clear_transaction()
+
+
+class ClientAcceptor(Acceptor):  # type: ignore[misc]  # ZEO has no types
+    """Accepts clients."""
+
+    def factory(self) -> ClientConnection:
+        """Make the protocol of a new connection."""
+        return ClientConnection(self.event_loop, self.addr, self.storage_server.create_client_handler(), self.msgpack)
+
+
+class ClientServer(StorageServer):  # type: ignore[misc]  # ZEO has no types
+    """ZEO's server with these clients."""
+
+    def __init__(self, address: Any, storages: dict[str, Any], *, tls: Any, commit_timeout_s: float) -> None:
+        """Listen.
+
+        Args:
+            address: a path, or host and port.
+            storages: by name.
+            tls: what clients have to show.
+            commit_timeout_s: seconds for which a client may hold the commit lock.
+        """
+        super().__init__(address, storages, ssl=tls, Acceptor=ClientAcceptor)
+        self.deadlines = {
+            name: CommitDeadline(self.acceptor.event_loop, commit_timeout_s) for name in self.lock_managers
+        }
+        for name, manager in self.lock_managers.items():
+            manager.timeout = self.deadlines[name]
+
+    def create_client_handler(self) -> ClientHandler:
+        """Make what serves a new client."""
+        return ClientHandler(self, self.read_only)
+
+
+class CommitDeadline:
+    """In the place of ZEO's timeout thread: a timer of the server's loop, in whose thread the lock is taken and freed.
+
+    Attributes:
+        expelled: how many clients were thrown out.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self.expelled = 0
+
+    def begin(self, client: Any) -> None:
+        """A client has the lock from now on."""
+        self._timer = self._loop.call_later(self._seconds, self._expired, client)
+
+    def end(self, client: Any) -> None:
+        """It has given it back."""
+        del client
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def is_alive(self) -> bool:
+        """Whether it watches; for ZEO's own status."""
+        return True
+
+    def _expired(self, client: Any) -> None:
+        self.expelled += 1
+        transaction = client.transaction
+        user, note = (transaction.user, transaction.description) if transaction is not None else (b"", b"")
+        _log.warning(
+            "%s held the commit lock for more than %g s and is thrown out; its transaction (%r, %r) is not stored",
+            client.connection.client(),
+            self._seconds,
+            user.decode(errors="replace"),
+            note.decode(errors="replace"),
+        )
+        client.connection.expel()

@@ -1,0 +1,174 @@
+"""What the image's vessel answers when it is asked for care. No sockets, no server, no other process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batos.image import ImageSettings, caretaker
+from batos.image.caretaker import Caretaker, in_thread
+from batos.image.packing import DAY_S, Horizon
+from batos.protocol import (
+    ImageBackup,
+    ImagePack,
+    ImagePacked,
+    ImagePins,
+    ImageVerify,
+    Message,
+    Progress,
+    RequestContext,
+    RequestFailed,
+    new_id,
+)
+
+CONTEXT = RequestContext(id="r", parent="", sender="console", session="s", attempt=0, deadline=0)
+PACKED = ImagePacked(
+    horizon=0, held_by="", bytes_before=9, bytes_after=5, blob_bytes_before=0, blob_bytes_after=0, objects_before=1,
+    objects_after=1, duration_ms=1,
+)  # fmt: skip
+
+
+class FakeServer:
+    """In the place of the storage server."""
+
+    def __init__(self) -> None:
+        self.horizons: list[Horizon] = []
+
+    def position(self) -> tuple[str, int]:
+        return "0" * 15 + "7", 1234
+
+    def pack(self, until: Horizon) -> ImagePacked:
+        self.horizons.append(until)
+        return PACKED
+
+
+class FakePeer:
+    """In the place of the bus."""
+
+    def __init__(self) -> None:
+        self.served: dict[type[Message], Any] = {}
+        self.events: list[tuple[str, Progress]] = []
+
+    def serve(self, services: Sequence[str], handlers: dict[type[Message], Any], *, capacity: int) -> None:
+        assert list(services) == ["image"]
+        assert capacity > 1
+        self.served = handlers
+
+    def publish(self, topic: str, event: Progress) -> None:
+        self.events.append((topic, event))
+
+
+class Bench:
+    """A caretaker with all that it works with."""
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.server, self.peer = FakeServer(), FakePeer()
+        self.settings = ImageSettings(home=home, image_pack_every_h=settings.pop("every_h", 0), **settings)
+        self.settings.folder.mkdir(parents=True)
+        self.caretaker = Caretaker(self.server, self.settings, self.peer)  # type: ignore[arg-type]  # stand-ins
+        self.caretaker.start()
+
+    async def ask(self, body: Message) -> Message:
+        answer: Message = await self.peer.served[type(body)](body, CONTEXT)
+        return answer
+
+
+class Tool:
+    """In the place of the process that does the work; it ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.arguments: list[str] = []
+
+    async def __call__(self, module: str, arguments: Sequence[str], on_progress: Callable[[Progress], None]) -> Message:
+        assert module == "batos.image.care"
+        self.arguments = list(arguments)
+        on_progress(Progress(what="backup", id="", stage="copying"))
+        self.begun.set()
+        await self.go_on.wait()
+        return PACKED
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(Caretaker, "_pins", lambda _self: ImagePins(pins=()))
+    return Bench(tmp_path / "home")
+
+
+async def refused(bench: Bench, body: Message) -> str:
+    with pytest.raises(RequestFailed) as caught:
+        await bench.ask(body)
+    assert caught.value.hint
+    return caught.value.code
+
+
+async def test_one_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a backup runs a pack, a second backup and a look at everything are refused; afterwards they are not."""
+    tool = Tool()
+    monkeypatch.setattr(caretaker, "run_tool", tool)
+    request = new_id()
+    running = asyncio.create_task(bench.ask(ImageBackup(request_id=request, folder="/b", full=True)))
+    await tool.begun.wait()
+    for body in (
+        ImagePack(request_id=new_id()), ImageVerify(request_id=new_id()), ImageBackup(request_id=new_id(), folder="/b")
+    ):  # fmt: skip
+        assert await refused(bench, body) == "image_busy"
+    tool.go_on.set()
+    await running
+    where = ["--image", str(bench.settings.folder), "--tid", "0" * 15 + "7", "--position", "1234"]
+    assert tool.arguments == ["backup", "--id", request, *where, "--full", "/b"]
+    assert bench.peer.events[0][0] == f"progress/backup/{request}"
+    assert await bench.ask(ImagePack(request_id=new_id())) == PACKED
+
+
+async def test_a_cancelled_request_frees_the_place(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked for a backup and went away keeps nobody else from asking."""
+    tool = Tool()
+    monkeypatch.setattr(caretaker, "run_tool", tool)
+    running = asyncio.create_task(bench.ask(ImageVerify(request_id=new_id())))
+    await tool.begun.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await bench.ask(ImagePack(request_id=new_id())) == PACKED
+
+
+async def test_what_is_asked_for_wrongly(bench: Bench) -> None:
+    """Folders that are none or lie in the image's own, days that cannot be, ids that are none."""
+    for folder in ("backups", "", str(bench.settings.folder / "b")):
+        assert await refused(bench, ImageBackup(request_id=new_id(), folder=folder)) == "backup_folder"
+    for days in (-1.0, 1e9, float("nan")):
+        assert await refused(bench, ImagePack(request_id=new_id(), days=days)) == "days_invalid"
+    assert await refused(bench, ImagePack(request_id="../x")) == "request_id_invalid"
+    assert bench.server.horizons == []
+
+
+async def test_days_are_those_set_unless_they_are_asked_for(bench: Bench) -> None:
+    """30 by default."""
+    await bench.ask(ImagePack(request_id=new_id()))
+    await bench.ask(ImagePack(request_id=new_id(), days=1))
+    first, second = (one.at for one in bench.server.horizons)
+    assert second - first == pytest.approx(29 * DAY_S, abs=60)
+
+
+async def test_by_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed again and again, also where one fails; the time of the last one outlives the vessel."""
+    monkeypatch.setattr(Caretaker, "_pins", lambda _self: ImagePins(pins=()))
+    bench = Bench(tmp_path / "home", every_h=1e-6)
+    try:
+        async with asyncio.timeout(30):
+            while len(bench.server.horizons) < 3:  # noqa: ASYNC110 - a stand-in has no event
+                await asyncio.sleep(0.001)
+    finally:
+        await bench.caretaker.stop()
+    assert (bench.settings.folder / caretaker.LAST_PACK).exists()
+
+
+async def test_work_in_a_thread() -> None:
+    """Its result or its error comes back."""
+    assert await in_thread(lambda: 42) == 42
+    with pytest.raises(ValueError, match="no"):
+        await in_thread(int, "no")

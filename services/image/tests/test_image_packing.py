@@ -1,0 +1,154 @@
+"""How far packing goes, what it gives back, what it never touches. No sockets, no server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from image_files import ImageFiles
+from persistent.TimeStamp import TimeStamp
+
+from batos.image.errors import CareError
+from batos.image.packing import DAY_S, horizon
+from batos.image.pins import pin, pins, unpin
+from batos.image.reporting import EVERY_S, Reporter
+from batos.protocol import PinView, Progress
+from batos.uvm import NoSuchMoment, open_image
+
+NOW = 1_800_000_000.0
+
+
+def view(name: str, at: float) -> PinView:
+    when = dt.datetime.fromtimestamp(at, dt.UTC)
+    stamp = TimeStamp(when.year, when.month, when.day, when.hour, when.minute, when.second + when.microsecond / 1e6)
+    return PinView(name=name, tid=bytes(stamp.raw()).hex(), reason="", by="", at=at)
+
+
+def test_the_horizon_stays_at_the_oldest_pin() -> None:
+    """So many days back; not past a pin that is older; one that is younger does not matter."""
+    assert horizon(30, [], NOW).at == NOW - 30 * DAY_S
+    assert horizon(30, [view("young", NOW - DAY_S)], NOW).held_by == ""
+    held = horizon(1, [view("a", NOW - 5 * DAY_S), view("b", NOW - 9 * DAY_S), view("c", NOW)], NOW)
+    assert held.held_by == "b"
+    assert NOW - 9 * DAY_S - 0.01 < held.at < NOW - 9 * DAY_S
+    assert horizon(36_500, [], NOW).at == DAY_S
+
+
+def test_what_changed_before_is_given_back(files: ImageFiles) -> None:
+    """Former states and objects that nothing leads to go, blobs too; all that stands there stays."""
+    files.change(lambda root: root["things"].__delitem__("third"))
+    for number in range(5):
+        files.change(lambda root, number=number: setattr(root["things"]["first"], "text", f"{number}" * 1000))
+    files.back_up()
+    before = files.texts()
+    packed = files.pack(time.time())
+    assert packed.bytes_after == files.file.stat().st_size < packed.bytes_before - 4000
+    assert (packed.blob_bytes_before, packed.blob_bytes_after) == (5000, 0)
+    assert packed.objects_before - packed.objects_after == 2
+    assert files.texts() == before
+    assert files.verify().faults_found == 0
+    assert not list(files.folder.glob("*.pack"))
+    assert not list(files.folder.glob("*.old"))
+
+
+def test_nothing_is_older(files: ImageFiles) -> None:
+    """Where the horizon lies before everything, or all is current, nothing is given back, and that is no error."""
+    size = files.file.stat().st_size
+    packed = files.pack(DAY_S)
+    assert (packed.bytes_before, packed.bytes_after) == (size, size)
+    files.pack(time.time())
+    again = files.pack(time.time())
+    assert again.bytes_before == again.bytes_after
+
+
+def test_a_pinned_moment_can_be_looked_at_after_a_pack(files: ImageFiles) -> None:
+    """A pin keeps its moment to the transaction; without it the moment is gone."""
+    texts = [f"{number}" for number in range(4)]
+    tids = [files.change(lambda root, text=text: setattr(root["things"]["first"], "text", text)) for text in texts]
+    with open_image(files.uri) as image:
+        pin(image, "kept", tids[1], reason="a test", by="architect")
+        with image.snapshot() as root:
+            found = pins(root)
+        assert [(one.name, one.tid, one.reason, one.by) for one in found] == [("kept", tids[1], "a test", "architect")]
+    files.pack(horizon(0, found, time.time()).at)
+    with open_image(files.uri) as image:
+        for tid, text in zip(tids[1:], texts[1:], strict=True):
+            with image.at(tid) as root:
+                assert root["things"]["first"].text == text
+        unpin(image, "kept")
+    files.pack(time.time())
+    with open_image(files.uri) as image, pytest.raises((NoSuchMoment, KeyError)), image.at(tids[1]) as root:
+        assert root["things"]["first"].text == "1"
+
+
+def test_pins(files: ImageFiles) -> None:
+    """The same pin twice is one; a name has one moment; a moment must be there; what is unknown is said."""
+    with open_image(files.uri) as image:
+        pin(image, "now", "", reason="", by="a")
+        first = image.last_tid()
+        pin(image, "then", dt.datetime.now(dt.UTC).isoformat(), reason="", by="a")
+        with image.snapshot() as root:
+            found = {one.name: one.tid for one in pins(root)}
+        assert found["then"] == first
+        pin(image, "now", found["now"], reason="other words", by="b")
+        for name, moment, code in (
+            ("now", found["then"], "pin_taken"),
+            ("x", "f" * 16, "moment_unknown"),
+            ("x", "soon", "moment_invalid"),
+            ("", "", "pin_invalid"),
+            ("a\nb", "", "pin_invalid"),
+        ):
+            with pytest.raises(CareError) as caught:
+                pin(image, name, moment, reason="", by="")
+            assert caught.value.code == code
+        unpin(image, "now")
+        with pytest.raises(CareError, match="there is no pin 'now'"):
+            unpin(image, "now")
+        with image.snapshot() as root:
+            assert [one.name for one in pins(root)] == ["then"]
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_while_packing(files: ImageFiles) -> None:
+    """The sentence says what is wrong and what helps; everything is as it was, and packing works once there is room."""
+    for number in range(20):
+        files.put(f"n{number}", f"{number}" * 500)
+    files.change(lambda root: setattr(root["things"]["first"], "text", "new"))
+    files.back_up()
+    content, texts = files.file.read_bytes(), files.texts()
+    with small_files(6000), pytest.raises(CareError, match=r"no room left.*batos image pack") as caught:
+        files.pack(time.time())
+    assert caught.value.code == "disk_full"
+    assert files.file.read_bytes() == content
+    assert not list(files.folder.glob("*.pack"))
+    assert files.texts() == texts
+    assert files.pack(time.time()).bytes_after < len(content)
+    assert files.verify().faults_found == 0
+
+
+def test_progress_is_told_now_and_then() -> None:
+    """At every new stage at once, within one some times a second, with the share where the end is known."""
+    said: list[Progress] = []
+    now = [0.0]
+    tell = Reporter("verify", "r1", said.append, clock=lambda: now[0])
+    tell("reading", 1, 4)
+    tell("reading", 2, 4)
+    now[0] += EVERY_S
+    tell("reading", 3, 4)
+    tell("comparing", None, None)
+    assert [(one.stage, one.fraction) for one in said] == [("reading", 0.25), ("reading", 0.75), ("comparing", None)]
+    assert (said[0].what, said[0].id, said[0].detail) == ("verify", "r1", "1 of 4")
