@@ -57,15 +57,19 @@ def card(name: str, kind: str, **more: object) -> VesselCard:
     return VesselCard(name=name, kind=kind, **{**fields, **more})  # type: ignore[arg-type]
 
 
-ROSTER = Roster(
-    bus_incarnation="b",
-    bus_started_at=1.0,
-    vessels=(
-        card("bus", "bus"),
-        card("kernel-1", "kernel", ready=False, reason="awakening"),
-        card("console-12", "console"),
-    ),
-)
+def roster(_: RosterGet) -> Roster:
+    """Who is there when it is asked: each vessel began a little more than a minute before."""
+    return Roster(
+        bus_incarnation="b",
+        bus_started_at=1.0,
+        vessels=(
+            card("bus", "bus"),
+            card("kernel-1", "kernel", ready=False, reason="awakening"),
+            card("console-12", "console"),
+        ),
+    )
+
+
 ENGINE = EngineDescription(engine="llama", model="SmolLM2", model_hash="m1", context_tokens=4096, slots=2)
 
 
@@ -195,7 +199,7 @@ def test_bad_settings_are_exit_2(fleet: FakeFleet, runner: CliRunner, monkeypatc
 def test_status_for_programs(fleet: FakeFleet, runner: CliRunner) -> None:
     """`status --json` has the fields that programs rely on, without the consoles that look."""
     fleet.answers = {
-        RosterGet: ROSTER,
+        RosterGet: roster,
         EngineDescribe: ENGINE,
         PersonaGet: brick({"m1": "brick-12", "m0": "brick-old"}),
     }
@@ -211,7 +215,7 @@ def test_status_for_programs(fleet: FakeFleet, runner: CliRunner) -> None:
 
 def test_status_for_people(fleet: FakeFleet, runner: CliRunner) -> None:
     """`status` shows who is not ready and why, the model, and who answers with what."""
-    fleet.answers = {RosterGet: ROSTER, EngineDescribe: ENGINE, PersonaGet: brick({"m0": "brick-old"})}
+    fleet.answers = {RosterGet: roster, EngineDescribe: ENGINE, PersonaGet: brick({"m0": "brick-old"})}
     said = runner.invoke(app, ["status"]).stdout
     assert "not ready: awakening" in said
     assert "1 min " in said
@@ -223,7 +227,7 @@ def test_status_for_people(fleet: FakeFleet, runner: CliRunner) -> None:
 def test_status_without_model_and_kernel(fleet: FakeFleet, runner: CliRunner) -> None:
     """A fleet that is half up has a status too."""
     silent = RequestTimeout("kernel", "PersonaGet", 2)
-    fleet.answers = {RosterGet: ROSTER, EngineDescribe: silent, PersonaGet: silent}
+    fleet.answers = {RosterGet: roster, EngineDescribe: silent, PersonaGet: silent}
     done = runner.invoke(app, ["status"])
     assert done.exit_code == 0
     assert "persona-inference does not answer" in done.stdout
@@ -263,7 +267,7 @@ def test_persona_is_shown(fleet: FakeFleet, runner: CliRunner) -> None:
 def test_roll_says_which_planks(fleet: FakeFleet, runner: CliRunner) -> None:
     """`roll` names each plank with its old and new incarnation."""
     plank = Plank(name="kernel-1", old="a" * 32, new="b" * 32, duration_ms=1500)
-    fleet.answers = {RosterGet: ROSTER, Roll: Rolled(planks=(plank,))}
+    fleet.answers = {RosterGet: roster, Roll: Rolled(planks=(plank,))}
     assert "kernel-1: aaaaaaaa -> bbbbbbbb in 1.5 s" in runner.invoke(app, ["roll", "kernel"]).stdout
     assert json.loads(runner.invoke(app, ["roll", "kernel", "--json"]).stdout)["planks"][0]["name"] == "kernel-1"
 
