@@ -13,18 +13,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from batos.uvm.capabilities import SELF, SPOKEN, Capabilities, Rights
+from batos.uvm.standings import (
+    ANSWER,
+    DEEPEST_HOST,
+    HOST,
+    INSTANCE,
+    OBJECT,
+    OWN,
+    RECEIVER,
+    answer_of_container,
+    inner,
+    shallow,
+    wrapped,
+)
 
-RECEIVER = -2
-OBJECT = -1
-"""What stands in a slot of the receiver for which capabilities are declared: an object."""
-HOST = 0
-"""A copy of what stands in the image. 1 to 3: the source's own, holding such copies so many levels down."""
-ANSWER = 8
-"""What a message brought: a copy that belongs to the source, or an object."""
-OWN = 9
-INSTANCE = 10
-"""An instance of one of the source's classes."""
-_DEEPEST_HOST = 3
 _ROUNDS = 20
 """How often a source is gone through at most: each time costs no more than its length."""
 
@@ -41,27 +43,6 @@ _TAKING = frozenset({"next", "min", "max", "reduce"})
 Function = ast.FunctionDef | ast.Lambda
 Env = dict[str, int]
 Found = tuple[str, ast.AST, str]
-
-
-def wrapped(standing: int) -> int:
-    """The standing of a new container with something of that standing in it."""
-    if standing <= HOST:
-        return 1
-    if standing <= _DEEPEST_HOST:
-        return standing + 1 if standing < _DEEPEST_HOST else OWN
-    return min(standing, OWN)
-
-
-def inner(standing: int) -> int:
-    """The standing of what stands in a container."""
-    if standing <= HOST:
-        return HOST
-    return standing - 1 if standing <= _DEEPEST_HOST else min(standing, OWN)
-
-
-def shallow(standing: int) -> int:
-    """The standing of a copy of a container, or of what an operator makes of its operands."""
-    return max(standing, 1)
 
 
 @dataclass
@@ -234,7 +215,7 @@ class _Flow:
                 for pattern in ast.walk(case.pattern):
                     named = getattr(pattern, "name", None) or getattr(pattern, "rest", None)
                     if isinstance(named, str):
-                        env[named] = min(subject, HOST) if subject <= _DEEPEST_HOST else inner(subject)
+                        env[named] = min(subject, HOST) if subject <= DEEPEST_HOST else inner(subject)
             self._branches(env, *(case.body for case in node.cases))
         else:
             for child in ast.iter_child_nodes(node):
@@ -473,7 +454,7 @@ class _Flow:
             taken = name in {"extend", "update", "extendleft"}
             kept = min(args[1:], default=OWN) if name in {"setdefault", "insert"} else least  # a key is no container
             self._put(func.value, inner(kept) if taken else kept, env)
-        return _answer_of_container(name, holder)
+        return answer_of_container(name, holder)
 
     def _call_in_module(self, module: str, name: str, args: list[int]) -> int:
         least = min(args, default=OWN)
@@ -495,20 +476,6 @@ class _Flow:
                 self._undeclared(node, "sends", told)
         elif name not in self._rights.sends and not name.startswith("_"):
             self._undeclared(node, "sends", name)
-
-
-def _answer_of_container(name: str, holder: int) -> int:
-    if holder == ANSWER:
-        return ANSWER
-    if name in {"get", "pop", "setdefault", "popitem", "popleft"}:
-        return inner(holder)
-    if name in {"keys", "values"}:
-        return wrapped(inner(holder))
-    if name == "items":
-        return wrapped(wrapped(inner(holder)))
-    if name == "copy":
-        return shallow(holder)
-    return ANSWER if holder <= HOST else OWN
 
 
 def _parameters(node: Function) -> list[str]:
