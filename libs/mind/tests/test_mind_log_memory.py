@@ -121,3 +121,17 @@ def test_whatever_is_read_again_every_record_is_there_once(spans: list[tuple[int
     assert sequence == sorted(set(sequence))
     if spans:
         assert max(sequence, default=-1) == max((first + length - 1 for first, length in spans if length), default=-1)
+
+
+def test_a_thought_that_was_undone_did_not_end_complete(image: Image) -> None:
+    """Whatever its log says, before and after it was read: nothing is learned from it."""
+    image.run(lambda root: log_memory.note_undone(root, "c1"))
+    ended = [
+        record(seq, EventType.FINAL_OUTCOME, cycle_id=cycle, final_outcome="COMPLETE")
+        for seq, cycle in enumerate(("c1", "c2", "c3"))
+    ]
+    take(image, ended, START, Position("a", 300))
+    image.run(lambda root: log_memory.note_undone(root, "c3"))
+    with image.snapshot() as root:
+        assert log_memory.cycles(root) == ["c2"]
+        assert log_memory.cycles(root, outcome="UNDONE") == ["c1", "c3"]

@@ -11,6 +11,7 @@ from batos.kernel import missions
 from batos.kernel.genesis import sources, upgrade
 from batos.kernel.inspecting import Inspecting
 from batos.kernel.ticket import CycleOutcome
+from batos.mind import log_memory
 from batos.protocol import (
     ImageHistory,
     ImageShow,
@@ -246,6 +247,7 @@ async def test_a_thought_is_undone_and_its_mission_says_so(
         assert root["lobby"].traits_obj.mood == "calm"
         status = missions.status(missions.find(root, mission_id))
         assert (status.state, status.answer, status.tid) == ("UNDONE", "Wild now.", thought)
+        assert log_memory.cycles(root, outcome="UNDONE") == [status.cycle_id]
     again: MissionUndone = await asked(inspecting, MissionUndo(mission_id=mission_id), context)
     assert (again.restored, again.thought) == (done.restored, thought)
     with image.snapshot() as root:

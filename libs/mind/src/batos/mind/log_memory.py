@@ -28,6 +28,7 @@ from batos.protocol.log import EventType, LogRecord
 from batos.uvm import Root, UvmObject
 
 COMPLETE = "COMPLETE"
+UNDONE = "UNDONE"
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[LogRecord])
@@ -116,12 +117,22 @@ def ingest(
 
 
 def cycles(root: Root, *, persona: str = "", outcome: str = COMPLETE) -> list[str]:
-    """Return the ids of the cycles that ended so, oldest first; of one persona only those in which it answered."""
-    ended = _second(existing(root, LOG_OUTCOMES), outcome)
+    """Return the ids of the cycles that ended so, oldest first; of one persona only those in which it answered.
+
+    A thought that was undone did not end COMPLETE, whatever its log says.
+    """
+    outcomes = existing(root, LOG_OUTCOMES)
+    undone = set(_second(outcomes, UNDONE)) if outcome == COMPLETE else set()
+    ended = [cycle for cycle in _second(outcomes, outcome) if cycle not in undone]
     if not persona:
-        return list(ended)
+        return ended
     answered = set(_second(existing(root, LOG_PERSONAS), persona.upper()))
     return [cycle for cycle in ended if cycle in answered]
+
+
+def note_undone(root: Root, cycle_id: str) -> None:
+    """Note that a cycle's thought is being undone, within that transaction: nothing is to be learned from it."""
+    collection(root, LOG_OUTCOMES).add((UNDONE, cycle_id))
 
 
 def records(root: Root, cycle_ids: Iterable[str]) -> dict[str, list[LogRecord]]:

@@ -18,7 +18,7 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 
 from batos.kernel.errors import Fenced, KernelError
 from batos.kernel.ticket import CycleOutcome, Ticket
-from batos.mind import Root
+from batos.mind import Root, log_memory
 from batos.protocol import MissionStatus, Usage, new_id
 from batos.uvm import Left, Undone, UvmObject, undo
 
@@ -233,6 +233,7 @@ def undo_thought(root: Root, mission_id: str) -> Undone:
     done = undo(root, thought, spared={found._p_oid})  # noqa: SLF001 - ZODB's public protocol has underscores
     found.state = UNDONE
     found.thought_tid = thought
+    log_memory.note_undone(root, found.cycle_id)
     found.restored, found.made, found.left = done.restored, done.made, tuple((one.path, one.why) for one in done.left)
     return done
 
