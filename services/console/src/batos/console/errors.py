@@ -13,18 +13,26 @@ INTERRUPTED = 130
 USAGE_CODES = frozenset(
     {
         "adapter_unknown",
+        "method_broken",
+        "method_name",
+        "method_unknown",
         "mission_empty",
         "mission_id_invalid",
+        "mission_not_complete",
         "mission_too_large",
         "mission_unknown",
+        "moment_invalid",
+        "moment_unknown",
         "order_id_invalid",
         "order_unknown",
+        "path_unknown",
         "persona_unknown",
         "request_id_invalid",
         "roll_target_unknown",
         "settings_invalid",
         "settings_unknown",
         "settings_unreadable",
+        "version_unknown",
     }
 )
 """Codes of errors that say: this was asked for wrongly."""
