@@ -7,7 +7,7 @@ BIN = .venv/bin
 .DEFAULT_GOAL = help
 COMPOSE = docker compose -f deploy/docker-compose.yml
 
-.PHONY: help install run up down test test-vllm test-containers lint format clean
+.PHONY: help install run up down test test-vllm test-containers bench lint format clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ test-containers: ## Run the fleet in containers; check what Kubernetes, Promethe
 	@$(ENVIRONMENT) dev inference
 	@scripts/debian_packages.sh prometheus=promtool
 	$(BIN)/pytest tests/containers
+
+bench: ## Measure the image: reads and calls against plain Python, sizes up to a million objects
+	@$(ENVIRONMENT) dev
+	$(BIN)/python benchmarks/uvm_read.py
+	$(BIN)/python benchmarks/image_size.py
 
 lint: ## Check style, types and layers
 	@$(ENVIRONMENT) dev
