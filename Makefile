@@ -23,7 +23,7 @@ up: ## Bring the fleet up in containers, and wait until every one is healthy
 	@echo 'ask it: $(COMPOSE) run --rm console ask "What is a tide?"'
 
 down: ## Take the containers down; the mind (their volumes) stays
-	$(COMPOSE) --profile '*' down
+	$(COMPOSE) --profile '*' down --remove-orphans
 
 test: ## Run unit, integration and end-to-end tests, with the real embedded model
 	@$(ENVIRONMENT) dev inference forge

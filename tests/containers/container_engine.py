@@ -16,6 +16,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TOOLS = CHECKOUT.parent / "shared" / "engine"
 START_TIMEOUT_S = 300
 BASE_TIMEOUT_S = 300
+KEPT_CACHE = "6GB"
+"""Of build steps, between two runs of an engine of our own."""
 SHOWN = 4000
 """Characters of each stream that a failure shows."""
 CORE_BASE = "batos-test/python:3.12"
@@ -62,8 +64,10 @@ class ContainerEngine:
         return cls({**here, **exported}, folder)
 
     def stop(self) -> None:
-        """Stop the engine if `find` started it."""
+        """Stop the engine if `find` started it; what is kept for the next run is bounded."""
         if self._folder is not None:
+            self.run("image", "prune", "--force", timeout=300)
+            self.run("builder", "prune", "--force", "--keep-storage", KEPT_CACHE, timeout=300)
             subprocess.run([str(TOOLS / "stop"), str(self._folder)], timeout=60, check=True)
 
     def run(self, *arguments: str, timeout: float = 120, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
