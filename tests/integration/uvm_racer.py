@@ -69,7 +69,7 @@ class Racer:
         self.examples: list[str] = []
 
     def run(self, rounds: int) -> None:
-        """Run that many rounds, and on until its share of them was committed: chance and conflicts decide how many are."""
+        """Run that many rounds, and on until its share of them was committed: chance decides how many of them are."""
         done = 0
         while done < rounds or self.count["commits"] <= rounds // RACERS:
             done += 1
