@@ -248,8 +248,12 @@ async def test_a_thought_is_undone_and_its_mission_says_so(
         status = missions.status(missions.find(root, mission_id))
         assert (status.state, status.answer, status.tid) == ("UNDONE", "Wild now.", thought)
         assert log_memory.cycles(root, outcome="UNDONE") == [status.cycle_id]
+    with image.transaction() as root:
+        root["lobby"].motto = "others commit meanwhile"
+    before = image.last_tid()
     again: MissionUndone = await asked(inspecting, MissionUndo(mission_id=mission_id), context)
-    assert (again.restored, again.thought) == (done.restored, thought)
+    assert (again.restored, again.thought, again.tid) == (done.restored, thought, done.tid)
+    assert image.last_tid() == before
     with image.snapshot() as root:
         assert root["lobby"].traits_obj.mood == "calm"
         assert missions.claim(root, mission_id, missions.Owner("kernel-2", "i2")) is None

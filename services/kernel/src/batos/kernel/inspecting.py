@@ -152,9 +152,12 @@ class Inspecting:
 
     def _undone(self, message: MissionUndo) -> MissionUndone:
         def work(root: Root) -> tuple[str, Undone]:
+            before = missions.find(root, message.mission_id)
+            again = before is not None and before.state == missions.UNDONE
             done = missions.undo_thought(root, message.mission_id)
-            mind.touch_organization(root, ARCHITECT)
-            return missions.tid(missions.find(root, message.mission_id)), done
+            if not again:
+                mind.touch_organization(root, ARCHITECT)
+            return missions.tid(before), done
 
         with _faults():
             tid = ""
@@ -165,7 +168,9 @@ class Inspecting:
             else:
                 note = f"undo the thought of {message.mission_id}"
                 thought, done = self._written(work, user=ARCHITECT, note=note)
-                tid = self._image.last_tid()
+                with self._image.snapshot() as root:
+                    # Nobody writes an UNDONE mission's record again, while others commit at any time.
+                    tid = missions.written_in(missions.find(root, message.mission_id))
         return MissionUndone(
             mission_id=message.mission_id,
             thought=thought,
@@ -189,7 +194,9 @@ class Inspecting:
             tid = ""
             if not message.dry_run and any(one.outcome in upgrade.WRITES for one in decided):
                 decided, same = self._written(work, user=ARCHITECT, note=f"upgrade by {self._kernel}")
-                tid = self._image.last_tid()
+                written = [one.path for one in decided if one.outcome in upgrade.WRITES]
+                with self._image.snapshot() as root:
+                    tid = portray(place_at(root, written[0])).tid if written else ""
         return ImageUpgraded(
             methods=tuple(
                 MethodUpgrade(

@@ -297,9 +297,13 @@ def tid(record: Any) -> str:
     """Return the transaction that a mission's thought committed as: if COMPLETE, the last that wrote its record."""
     if record.state == UNDONE:
         return str(record.thought_tid)
-    if record.state != COMPLETE:
-        return ""
-    return cast(bytes, record._p_serial).hex()  # noqa: SLF001 - ZODB's public protocol has underscores
+    return written_in(record) if record.state == COMPLETE else ""
+
+
+def written_in(record: Any) -> str:
+    """Return the transaction that wrote a mission's record last."""
+    record._p_activate()  # noqa: SLF001 - ZODB's public protocol; a ghost knows no serial
+    return cast(bytes, record._p_serial).hex()  # noqa: SLF001 - as above
 
 
 def newest(root: Root, limit: int) -> list[Any]:
