@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import itertools
 import logging
+import re
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
+import pytest
+from BTrees.OOBTree import OOBTree
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from uvm_witness import NAMES, Witness
 from ZODB.POSException import ConflictError
 
 from batos.uvm import (
+    BelongsToVessel,
     MessageNotUnderstood,
     ParentCycle,
     UvmObject,
@@ -26,10 +33,34 @@ from batos.uvm import (
     slots,
 )
 
-NAMES = ("a", "b", "c", "d")
 MAX_OBJECTS = 8
 VALUES = st.one_of(st.integers(0, 9), st.lists(st.integers(0, 3), max_size=3), st.text("xy", max_size=2))
 WHO = st.integers(0, MAX_OBJECTS - 1)
+
+
+class Foreign:
+    """A class that the image does not know."""
+
+
+UNFIT: dict[str, Callable[[], Any]] = {
+    "lock": threading.Lock,
+    "asyncio lock": asyncio.Lock,
+    "lambda": lambda: lambda: None,
+    "foreign": Foreign,
+}
+"""What belongs to the vessel, made anew each time."""
+HIDDEN = "[1][0]['k'][1][0]"
+"""Where `hide` puts something."""
+
+
+def hide(thing: Any) -> Any:
+    """A value that is fit to be stored but for what lies deep in it."""
+    return [0, [{"k": (1, [thing])}]]
+
+
+def source_of(name: str, number: int) -> str:
+    """A live method that returns a number."""
+    return f"def {name}(self):\n    return {number}\n"
 
 
 class Method:
@@ -66,9 +97,30 @@ class Model:
                 return self.slots[holder][name]
         return None
 
+    def told(self) -> list[dict[str, Any]]:
+        """What a witness has to say."""
+        return [
+            {
+                "reads": {name: self.told_of(place, name) for name in NAMES if self.read(place, name) is not None},
+                "slots": sorted(name for name, value in self.slots[place].items() if not isinstance(value, Method)),
+                "parents": self.parents[place],
+                "versions": self.versions[place],
+            }
+            for place in range(len(self.slots))
+        ]
+
+    def told_of(self, place: int, name: str) -> dict[str, Any]:
+        """What a witness has to say of one name."""
+        value = self.read(place, name)
+        if isinstance(value, Method):
+            return {"returns": value.number, "version": source_of(name, value.number)}
+        return {"value": value}
+
 
 class ImageMachine(RuleBasedStateMachine):
     """The image beside its model."""
+
+    witness: ClassVar[Witness]
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +179,7 @@ class ImageMachine(RuleBasedStateMachine):
         place, obj = self.pick(who)
         if self.now.slots[place].get(name) != Method(number):
             self.now.versions[place][name] = self.now.versions[place].get(name, 0) + 1
-        install_method(obj, name, f"def {name}(self):\n    return {number}\n", author="architect")
+        install_method(obj, name, source_of(name, number), author="architect")
         self.now.slots[place][name] = Method(number)
 
     @rule(who=WHO, name=st.sampled_from(NAMES))
@@ -152,17 +204,58 @@ class ImageMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, parents=st.lists(WHO, max_size=3))
     def adopt(self, who: int, parents: list[int]) -> None:
-        """Other parents; a cycle is refused."""
+        """Other parents; a cycle is refused, with where it would be and the way round it."""
         place, obj = self.pick(who)
         places = [parent % len(self.now.slots) for parent in parents]
         cyclic = any(place in self.now.lineage(parent) for parent in places)
         try:
             obj.parents = [self.objects[parent] for parent in places]
-        except ParentCycle:
+        except ParentCycle as refusal:
             assert cyclic
+            self.explained(refusal, place, places)
         else:
             assert not cyclic
             self.now.parents[place] = places
+
+    def explained(self, refusal: ParentCycle, place: int, parents: list[int]) -> None:
+        """A refused cycle is told by whose it would be, and the way round it."""
+        assert refusal.path == self.path(place, self.objects[place])
+        first, *way = (int(step) for step in re.findall(r"parents\[(\d+)\]", refusal.reason))
+        ancestor = parents[first]
+        for step in way:
+            ancestor = self.now.parents[ancestor][step]
+        assert ancestor == place
+
+    @rule(who=WHO, name=st.sampled_from(NAMES), what=st.sampled_from(sorted(UNFIT)), deep=st.booleans())
+    def refuse(self, who: int, name: str, what: str, deep: bool) -> None:
+        """What belongs to the vessel is refused when it is written, with its path; nothing has changed then."""
+        place, obj = self.pick(who)
+        thing = UNFIT[what]()
+        with pytest.raises(BelongsToVessel) as caught:
+            setattr(obj, name, hide(thing) if deep else thing)
+        assert caught.value.path == f"{self.path(place, obj)}.{name}{HIDDEN if deep else ''}"
+
+    @rule(who=WHO, name=st.sampled_from(NAMES), what=st.sampled_from(sorted(UNFIT)), deep=st.booleans())
+    def refuse_in_place(self, who: int, name: str, what: str, deep: bool) -> None:
+        """Nor does it get into a list that stands there already."""
+        place, obj = self.pick(who)
+        value = self.now.read(place, name)
+        if isinstance(value, list):
+            thing = UNFIT[what]()
+            with pytest.raises(BelongsToVessel) as caught:
+                getattr(obj, name).append(hide(thing) if deep else thing)
+            assert caught.value.path.endswith(f"[{len(value)}]{HIDDEN if deep else ''}")
+
+    @precondition(lambda self: self.stored.slots)
+    @rule(who=WHO, what=st.sampled_from(sorted(UNFIT)))
+    def refuse_commit(self, who: int, what: str) -> None:
+        """What stands in a tree is looked at when it is committed: nothing of that transaction is stored."""
+        _, obj = self.pick(who)
+        obj.tree = OOBTree({"key": UNFIT[what]()})
+        with pytest.raises(BelongsToVessel, match=r"tree\['key'\]"):
+            self.session.commit()
+        self.now = copy.deepcopy(self.stored)
+        self.begin()
 
     @precondition(lambda self: len(self.now.slots) < MAX_OBJECTS)
     @rule(who=WHO)
@@ -244,13 +337,18 @@ class ImageMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stored.slots)
     @rule()
     def reopen(self) -> None:
-        """Another vessel takes over: what was stored is all there is."""
+        """Another process looks, and another vessel takes over: what was stored is all there is."""
         self.session.close()
         self.image.close()
+        assert self.witness.ask(self.image.uri) == self.stored.told()
         self.image = open_image(self.image.uri)
         self.session = self.image.session()
         self.now = copy.deepcopy(self.stored)
         self.begin()
+
+    def path(self, place: int, obj: Any) -> str:
+        """What a refusal calls an object; one that was never stored stands nowhere yet."""
+        return "UvmObject" if obj._p_jar is None else f"lobby.all[{place}]"
 
     def compare(self, place: int, obj: Any) -> None:
         for name in NAMES:
@@ -277,13 +375,19 @@ class ImageMachine(RuleBasedStateMachine):
                 assert len(method_history(obj, name)) == count
 
 
-TestImage = ImageMachine.TestCase
-TestImage.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+class TestImage(ImageMachine.TestCase):
+    """Runs the machine, with a witness at hand."""
+
+    settings = settings(
+        max_examples=120,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+    def setUp(self) -> None:
+        """Start the witness."""
+        ImageMachine.witness = self.enterContext(Witness())
 
 
 def test_the_model_itself_is_depth_first() -> None:

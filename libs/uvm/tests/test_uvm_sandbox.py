@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from batos.uvm.objects import METHODS, set_methods
 from batos.uvm.persistence_guardian import faults
 from batos.uvm.sandbox import AuditRecord, Limits, Sandbox, pool
 from batos.uvm.sandbox_errors import (
+    RULES,
     LimitReached,
     MethodFailed,
     MethodRefused,
@@ -148,7 +150,7 @@ def a_world(folder: Path, **settings: Any) -> Iterator[World]:
     with open_image(f"file://{folder}/live_image.fs") as image:
         settings = {"limits": AMPLE, "guard": guard, **settings}
         with Sandbox(audit=audit.append, **settings) as sandbox:
-            sandbox.serve(image)
+            image.sandbox = sandbox
             with image.transaction() as root:
                 populate(root)
             yield World(image, sandbox, audit)
@@ -215,6 +217,7 @@ def test_the_corpora_are_as_large_as_they_should_be() -> None:
     """At least 60 hostile or broken methods and 40 honest ones, each with a name of its own."""
     assert len({entry["name"] for entry in HOSTILE}) == len(HOSTILE) >= 60
     assert len({entry["name"] for entry in HONEST}) == len(HONEST) >= 40
+    assert {entry["rule"] for entry in HOSTILE} <= RULES
 
 
 @pytest.mark.parametrize("entry", HOSTILE, ids=[entry["name"] for entry in HOSTILE])
@@ -524,6 +527,25 @@ async def test_an_event_loop_is_never_blocked(world: World) -> None:
     with pytest.raises(SandboxMisuse, match="event-loop"):
         called()
     assert await asyncio.to_thread(called) == 1
+
+
+def test_every_rule_that_the_sandbox_names_is_listed() -> None:
+    """So that figures can be kept a rule: what is counted is known beforehand."""
+    sources = Path(pool.__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in (*sources.glob("*.py"), sources.parent / "sandbox_errors.py")]
+    named = {rule for text in texts for rule in re.findall(r'(?:Stopped|Reached|Refused|Misuse)\(\s*"([a-z-]+)"', text)}
+    named |= set(re.findall(r'super\(\).__init__\(\s*"([a-z-]+)"', texts[-1])) - {"no-sandbox"}
+    named |= {rule for text in texts for rule in re.findall(r'rule = "([a-z-]+)"', text)}
+    assert len(named) > 15
+    assert named <= RULES
+
+
+def test_an_image_gives_its_sandbox_back(world: World) -> None:
+    """Without one it refuses what a cycle wrote again."""
+    assert world.image.sandbox is world.sandbox
+    world.image.sandbox = None
+    with world.image.session() as session, pytest.raises(NoSandbox):
+        session.begin()["lobby"].robin_prototype_obj.triple(1)
 
 
 def test_a_closed_sandbox_says_so(world: World) -> None:

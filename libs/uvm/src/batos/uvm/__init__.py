@@ -5,6 +5,9 @@ with open_image("file:///var/lib/batos/live_image.fs") as image, image.transacti
 """
 
 from batos.uvm.blobs import read_blob, store_blob
+from batos.uvm.commit_errors import DiskFull, LockHeldTooLong
+from batos.uvm.comparing import Comparison, Difference, ancestor_of, compare
+from batos.uvm.compiling import host_needed
 from batos.uvm.data_guardian import DataGuardian, model_from_schema, validate
 from batos.uvm.errors import (
     BadImageUri,
@@ -21,6 +24,7 @@ from batos.uvm.errors import (
     ImageUnreachable,
     ImageUnusable,
     MessageNotUnderstood,
+    NoAncestor,
     NoImageYet,
     NoSuchMoment,
     NoSuchVersion,
@@ -33,9 +37,10 @@ from batos.uvm.errors import (
     UvmError,
 )
 from batos.uvm.identity_guardian import IdentityGuardian
-from batos.uvm.image import Image, open_image
+from batos.uvm.image import Image, note_packed, open_image, tid_at
 from batos.uvm.methods import LiveMethod, install_method, method_history, method_of, own_methods, revert_method
 from batos.uvm.objects import UvmObject, find, lineage, slots, understands
+from batos.uvm.paths import records_of
 from batos.uvm.persistence_guardian import PersistenceGuardian
 from batos.uvm.places import Place, place_at
 from batos.uvm.portrait import Change, Entry, Inherited, Portrait, changes_of, portray
@@ -51,7 +56,7 @@ from batos.uvm.sandbox_errors import (
     SourceRefused,
     WorkerLost,
 )
-from batos.uvm.session import Root, Savepoint, Session
+from batos.uvm.session import Root, Savepoint, Session, changed_in, seen_tid
 from batos.uvm.undoing import Left, Undone, undo
 from batos.uvm.values import PersistentDict, PersistentList, PersistentSet, plain
 from batos.uvm.vessel import BatOSUVM
@@ -65,9 +70,12 @@ __all__ = [
     "BrokenMethod",
     "Change",
     "CommitFateUnknown",
+    "Comparison",
     "Contention",
     "CovenantBroken",
     "DataGuardian",
+    "Difference",
+    "DiskFull",
     "Entry",
     "Fault",
     "ForeignClass",
@@ -81,9 +89,11 @@ __all__ = [
     "Left",
     "LimitReached",
     "LiveMethod",
+    "LockHeldTooLong",
     "MessageNotUnderstood",
     "MethodFailed",
     "MethodRefused",
+    "NoAncestor",
     "NoImageYet",
     "NoSandbox",
     "NoSuchMoment",
@@ -111,22 +121,30 @@ __all__ = [
     "UvmError",
     "UvmObject",
     "WorkerLost",
+    "ancestor_of",
+    "changed_in",
     "changes_of",
+    "compare",
     "find",
+    "host_needed",
     "install_method",
     "lineage",
     "method_history",
     "method_of",
     "model_from_schema",
+    "note_packed",
     "open_image",
     "own_methods",
     "place_at",
     "plain",
     "portray",
     "read_blob",
+    "records_of",
     "revert_method",
+    "seen_tid",
     "slots",
     "store_blob",
+    "tid_at",
     "understands",
     "undo",
     "validate",

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from ZEO.Exceptions import ClientDisconnected
 
+from batos.uvm.commit_errors import no_room
 from batos.uvm.errors import BadImageUri, ImageUnreachable, UvmError
 
 WAIT_S = 30.0
@@ -31,6 +32,7 @@ class Address:
         open_storage: opens it; True asks for reading only.
         options: settings of the database over it.
         release: gives back what opening needed beside the storage; called once, after the storage was closed.
+        folder: of the files that this process itself writes of the image; empty where there are none.
         absence: the words for what the storage raises when it is not there or refuses; None where it is neither.
     """
 
@@ -40,9 +42,10 @@ class Address:
     options: Mapping[str, Any] = field(default_factory=dict)
     release: Callable[[], None] = lambda: None
     absence: Callable[[BaseException], str | UvmError | None] = lambda _wrong: None
+    folder: str = ""
 
     def named(self, wrong: BaseException, doing: str) -> UvmError | None:
-        """The image's own error where the storage is not there or refuses; None where it is something else.
+        """The image's own error where the storage is away, refuses or finds no room; None where it is something else.
 
         Args:
             wrong: what was raised.
@@ -52,6 +55,9 @@ class Address:
             return None
         if isinstance(wrong, ClientDisconnected):
             return ImageUnreachable(self.uri, self.wait_s, doing)
+        full = no_room(wrong, self.folder, tempfile.gettempdir())
+        if full is not None:
+            return full
         why = self.absence(wrong)
         return ImageUnreachable(self.uri, self.wait_s, doing, why) if isinstance(why, str) else why
 

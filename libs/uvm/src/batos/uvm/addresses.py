@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import zodburi
-from ZEO.ClientStorage import ClientStorage
 from ZODB.FileStorage import FileStorage
 
 from batos.uvm.address import (
@@ -36,6 +35,7 @@ from batos.uvm.errors import BadImageUri
 from batos.uvm.postgresql import SCHEMES as POSTGRESQL
 from batos.uvm.postgresql import postgresql
 from batos.uvm.tls import client_context
+from batos.uvm.zeo_client import ImageClient
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have."""
@@ -91,7 +91,7 @@ def _file(uri: str) -> Address:
             path.parent.mkdir(parents=True, exist_ok=True)
         return TidyFileStorage(str(path), read_only=read_only, blob_dir=str(blobs))
 
-    return Address(uri, WAIT_S, open_storage, database_options(uri, given))
+    return Address(uri, WAIT_S, open_storage, database_options(uri, given), folder=str(path.parent))
 
 
 def _zeo(uri: str) -> Address:
@@ -109,12 +109,13 @@ def _zeo(uri: str) -> Address:
     blobs = BlobFolder(given.get("blob_dir"))
 
     def open_storage(read_only: bool) -> Any:
-        return ClientStorage(
+        return ImageClient(
             target,
+            uri=uri,
+            wait_s=wait_s,
             ssl=client_context(Path(tls)) if tls else None,
             ssl_server_hostname=target[0] if tls and isinstance(target, tuple) else None,
             storage=given.get("storage", "1"),
-            wait_timeout=wait_s,
             server_sync=True,
             read_only=read_only,
             blob_dir=blobs.path(),

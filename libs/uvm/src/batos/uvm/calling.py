@@ -17,7 +17,7 @@ Record = tuple[str, str, str, float]
 
 
 class Runner(Protocol):
-    """What runs methods that are not compiled here. The database of an image keeps it as its `sandbox`."""
+    """What runs methods that are not compiled here; an image is given one as its `sandbox`."""
 
     def run(self, receiver: Any, name: str, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the method `name`, which stands in `record`, on a receiver of the calling thread's transaction."""
@@ -40,7 +40,7 @@ def sandbox_of(obj: Any) -> Runner | None:
     """The sandbox of the image that an object is stored in; None where it has none."""
     jar = obj._p_jar  # noqa: SLF001 - ZODB's public protocol has underscores
     database = None if jar is None else jar.db()
-    found: Runner | None = getattr(database, "sandbox", None)
+    found: Runner | None = getattr(database, "sandbox", None)  # other databases of ZODB have no such place
     return found
 
 

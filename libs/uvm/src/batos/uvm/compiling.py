@@ -17,6 +17,11 @@ MAX_COMPILED = 4096
 """How many compiled methods a vessel keeps; the least recently used one goes first."""
 
 
+HOST = "HOST"
+"""A method that needs more than the first version of its host's interface says so: `HOST = 2` at its top level."""
+FIRST_HOST = 1
+
+
 def digest(source: str) -> str:
     """The content hash of a source: 64 hexadecimal digits of SHA-256."""
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
@@ -41,6 +46,7 @@ def checked_source(name: str, source: str) -> str:
         compile(tree, f"<live {name}>", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as wrong:
         raise BrokenMethod(name, f"the source does not compile: {wrong}") from wrong
+    _declared_host(name, tree)
     found = [node for node in tree.body if getattr(node, "name", None) == name]
     if not found or not isinstance(found[-1], ast.FunctionDef):
         hint = "live methods are synchronous" if found else f"write `def {name}(self, ...):`"
@@ -49,6 +55,25 @@ def checked_source(name: str, source: str) -> str:
     if not (arguments.posonlyargs or arguments.args or arguments.vararg):
         raise BrokenMethod(name, f"line {found[-1].lineno}: the function takes no receiver: write `def {name}(self):`")
     return text
+
+
+@lru_cache(maxsize=MAX_COMPILED)
+def host_needed(source: str) -> int:
+    """The version of the host's interface that a checked source says it needs; the first one where it says nothing."""
+    return _declared_host("", ast.parse(source))
+
+
+def _declared_host(name: str, tree: ast.Module) -> int:
+    needed: int | None = None
+    for node in tree.body:
+        if not isinstance(node, ast.Assign) or HOST not in [getattr(target, "id", "") for target in node.targets]:
+            continue
+        value = node.value.value if isinstance(node.value, ast.Constant) else None
+        if type(value) is not int or value < FIRST_HOST or len(node.targets) > 1 or needed is not None:
+            place = f"line {node.lineno}: "
+            raise BrokenMethod(name, f"{place}{HOST} is assigned once, a whole number from {FIRST_HOST}: `{HOST} = 2`")
+        needed = value
+    return FIRST_HOST if needed is None else needed
 
 
 @lru_cache(maxsize=MAX_COMPILED)

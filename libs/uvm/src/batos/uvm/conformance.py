@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ from batos.uvm.values import PersistentDict
 ROUNDS = 100
 """How often what one client saw acknowledged is looked for by another."""
 MEGABYTE = 2**20
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,13 @@ class StorageUnderTest:
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(open_image(self.uri)) for _ in range(1 if self.exclusive else count)]
             yield [opened[number % len(opened)] for number in range(count)]
+
+
+def _committed(image: Image, number: int) -> str:
+    """Write a number into the lobby; return the transaction."""
+    with image.session() as session:
+        session.begin()["lobby"].n = number
+        return session.commit()
 
 
 class ForeignThing(PersistentMapping):  # type: ignore[misc]  # ZODB has no types
@@ -221,6 +230,24 @@ class StorageConformance:
             for moment in ("0000000000000001", dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)):
                 with pytest.raises(NoSuchMoment), image.at(moment):
                     pass
+
+    def test_a_clock_that_is_set_back_loses_nothing(self, storage: StorageUnderTest) -> None:
+        """Transactions keep their order: each can be looked at, and histories tell them in it."""
+        with storage.clients() as clients, pytest.MonkeyPatch.context() as patched:
+            tids = [_committed(clients[0], 0)]
+            behind = time.time() - DAY_S
+            patched.setattr(time, "time", lambda: behind)
+            tids += [_committed(clients[number % 2], number) for number in range(1, 5)]
+            patched.undo()
+            tids.append(_committed(clients[1], 5))
+            assert tids == sorted(set(tids))
+            for client in clients:
+                for number, tid in enumerate(tids):
+                    with client.at(tid) as root:
+                        assert root["lobby"].n == number
+                with client.snapshot() as root:
+                    assert root["lobby"].n == 5
+                    assert [change.tid for change in changes_of(place_at(root, "lobby"), 6)] == tids[::-1]
 
     def test_history_says_who_changed_an_object_and_for_what(self, storage: StorageUnderTest) -> None:
         """The newest first, with user, note, cycle and mission."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from persistent.mapping import PersistentMapping
 from ZODB.Connection import Connection
-from ZODB.POSException import InvalidObjectReference
+from ZODB.POSException import InvalidObjectReference, POSKeyError
 from ZODB.serialize import ObjectWriter
 
-from batos.uvm.errors import BelongsToVessel, NotStorable, ReadOnly
+from batos.uvm.errors import BelongsToVessel, NoSuchMoment, NotStorable, ReadOnly
 from batos.uvm.objects import UvmObject
 from batos.uvm.paths import first_refused, path_of
 from batos.uvm.shapes import ShapeTable
@@ -133,6 +133,15 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
             raise ReadOnly(path_of(obj))
         super().register(obj)
 
+    def changed(self) -> set[bytes]:
+        """The ids of the stored objects that the running transaction has changed; new ones are not among them."""
+        changed = {obj._p_oid for obj in self._registered_objects}  # noqa: SLF001 - ZODB's public protocol
+        made = {*self._added, *self._creating}
+        if self._savepoint_storage is not None:  # what was changed before the latest savepoint
+            changed.update(self._savepoint_storage.index)
+            made.update(self._savepoint_storage.creating)
+        return changed - made
+
     def get(self, oid: bytes) -> Any:
         """The object with this id; ZODB's own, with the image's words where the storage does not answer."""
         try:
@@ -150,7 +159,13 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
             raise
 
     def complain(self, wrong: BaseException, doing: str) -> None:
-        """Raise the image's own error where `wrong` says that this connection's storage is not there or refuses."""
+        """Raise the image's own error where `wrong` says that this connection's storage is not there or refuses.
+
+        In a view of the past a record that is missing was packed away.
+        """
+        if self.before is not None and isinstance(wrong, POSKeyError):
+            seen = int.from_bytes(self.before, "big") - 1
+            raise NoSuchMoment(f"{seen:016x}", "what stood there then was packed away") from wrong
         database = self.db()
         named = None if database is None else database.address.named(wrong, doing)
         if named is not None:

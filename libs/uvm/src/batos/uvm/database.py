@@ -12,6 +12,7 @@ from persistent.mapping import PersistentMapping
 from ZODB.DB import DB
 
 from batos.uvm.address import Address
+from batos.uvm.calling import Runner
 from batos.uvm.connection import ImageConnection
 from batos.uvm.errors import ForeignClass
 from batos.uvm.objects import UvmObject
@@ -43,12 +44,14 @@ class ImageDatabase(DB):  # type: ignore[misc]  # ZODB has no types
 
     Attributes:
         address: where it was opened.
+        sandbox: runs the methods that cycles wrote; None where they are refused.
     """
 
     klass = ImageConnection
 
     def __init__(self, storage: Any, address: Address) -> None:
         self.address = address
+        self.sandbox: Runner | None = None
         settings = {
             "pool_size": POOL_SIZE,
             "cache_size": CACHE_OBJECTS,

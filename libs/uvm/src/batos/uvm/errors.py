@@ -178,6 +178,14 @@ class NoSuchMoment(UvmError):
         super().__init__(f"the image cannot be opened as of {moment}: {why}")
 
 
+class NoAncestor(UvmError):
+    """An object is to be compared with the one that it was cloned from, and it was not cloned."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} has no ancestor: it was not cloned; name the object to compare it with")
+
+
 class ReadOnly(UvmError):
     """Something was changed in a view that only reads."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -17,6 +18,7 @@ from ZODB.utils import p64
 
 from batos.uvm.address import Address
 from batos.uvm.addresses import resolve
+from batos.uvm.calling import Runner
 from batos.uvm.database import ImageDatabase
 from batos.uvm.errors import (
     Contention,
@@ -31,6 +33,8 @@ from batos.uvm.session import Root, Session, transaction_in, view_in
 
 T = TypeVar("T")
 LOBBY = "lobby"
+PACKED = "packed"
+"""In the root of an image that was packed: the earliest transaction as of which it can be looked at."""
 TID_DIGITS = 16
 OPENING_ATTEMPTS = 10
 """How often a new image is set up, where several vessels set it up at once."""
@@ -57,6 +61,18 @@ class Image:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    @property
+    def sandbox(self) -> Runner | None:
+        """What runs the methods that cycles wrote, in all sessions of this image; None refuses them (`NoSandbox`).
+
+        Whoever sets it closes it; it is not closed with the image.
+        """
+        return self._database.sandbox
+
+    @sandbox.setter
+    def sandbox(self, runner: Runner | None) -> None:
+        self._database.sandbox = runner
 
     def session(self) -> Session:
         """A session of its own, for a thread that runs several transactions or long ones."""
@@ -85,11 +101,16 @@ class Image:
     def at(self, moment: str | dt.datetime) -> AbstractContextManager[Root]:
         """The state as of a past transaction or time, for reading.
 
+        A time means what the image's transactions say of theirs, and these never go back, whatever the clock did: it
+        sees every transaction up to it. Where the clock was set back, those after that follow the last one before it by
+        nanoseconds; name them by their tids.
+
         Args:
             moment: a tid (16 hexadecimal digits), or a time with its time zone.
 
         Raises:
-            NoSuchMoment: it lies in the future, before the image's beginning, or was packed away.
+            NoSuchMoment: it lies in the future, before the image's beginning, or was packed away. Also raised by a read
+                in the view, where what stood there then was packed away.
         """
         return view_in(lambda: Session(partial(self._open_at, moment), writable=False))
 
@@ -151,16 +172,25 @@ class Image:
 
     def _open_at(self, moment: str | dt.datetime, manager: TransactionManager) -> Any:
         newest = self._newest()
+        tid = _tid_of(moment, newest=newest)
+        self._refuse_packed(moment, tid)
         try:
-            connection = self._database.open(manager, at=_tid_of(moment, newest=newest))
+            connection = self._database.open(manager, at=tid)
         except ValueError as wrong:
             raise NoSuchMoment(moment, f"it lies in the future; the newest transaction is {newest.hex()}") from wrong
         try:
             connection.root()
-        except POSKeyError as gone:
+        except (POSKeyError, NoSuchMoment) as gone:
             connection.close()
             raise NoSuchMoment(moment, "the image had not begun then, or that time was packed away") from gone
         return connection
+
+    def _refuse_packed(self, moment: str | dt.datetime, tid: bytes) -> None:
+        """Some objects still have their states of before the last pack: a view would have holes."""
+        with self.snapshot() as root:
+            earliest = str(root.get(PACKED, ""))
+        if tid.hex() < earliest:
+            raise NoSuchMoment(moment, f"it was packed away; the earliest transaction to be looked at is {earliest}")
 
     def _newest(self) -> bytes:
         try:
@@ -242,16 +272,33 @@ def _ensure_lobby(root: Root) -> None:
         root[LOBBY] = UvmObject()
 
 
+def note_packed(root: Root, earliest: str) -> str:
+    """Note, within the caller's transaction, what a pack left: the earliest transaction that can be looked at.
+
+    Args:
+        root: the image's root in that transaction.
+        earliest: 16 hexadecimal digits.
+
+    Returns:
+        What is noted now: it never goes back.
+    """
+    noted = str(root.get(PACKED, ""))
+    if earliest <= noted:
+        return noted
+    root[PACKED] = earliest
+    return earliest
+
+
 def _tid_of(moment: str | dt.datetime, *, newest: bytes) -> bytes:
     """The tid up to which a view of that moment sees. A time after the newest transaction sees that one."""
     if isinstance(moment, dt.datetime):
         if moment.tzinfo is None:
             raise NoSuchMoment(moment, "give the time with its time zone")
-        if moment > dt.datetime.now(dt.UTC):
+        tid = tid_at(moment)
+        # A clock that was set back is behind the newest transaction: what that one calls its time is no future.
+        if moment.timestamp() > time.time() and tid > newest:
             raise NoSuchMoment(moment, "it lies in the future")
-        utc = moment.astimezone(dt.UTC)
-        stamp = TimeStamp(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second + utc.microsecond / 1e6)
-        return min(bytes(stamp.raw()), newest)
+        return min(tid, newest)
     try:
         number = int(moment, 16)
     except ValueError:
@@ -259,3 +306,20 @@ def _tid_of(moment: str | dt.datetime, *, newest: bytes) -> bytes:
     if len(moment) != TID_DIGITS or number < 0:
         raise NoSuchMoment(moment, f"a tid has {TID_DIGITS} hexadecimal digits")
     return bytes(p64(number))
+
+
+def tid_at(moment: dt.datetime) -> bytes:
+    """The tid that a transaction of this very time would have.
+
+    Args:
+        moment: a time with its time zone.
+
+    Raises:
+        NoSuchMoment: no transaction can have it.
+    """
+    try:
+        utc = moment.astimezone(dt.UTC)
+        stamp = TimeStamp(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second + utc.microsecond / 1e6)
+    except (ValueError, OverflowError) as wrong:
+        raise NoSuchMoment(moment, "no transaction can have that time") from wrong
+    return bytes(stamp.raw())

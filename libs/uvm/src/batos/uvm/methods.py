@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from batos.uvm.calling import TRUSTED, sandbox_of
-from batos.uvm.compiling import MAX_SOURCE_CHARS, checked_source, digest, normal
+from batos.uvm.compiling import MAX_SOURCE_CHARS, checked_source, digest, host_needed, normal
 from batos.uvm.errors import MessageNotUnderstood, NoSuchVersion
 from batos.uvm.objects import (
     METHODS,
@@ -44,6 +44,11 @@ class LiveMethod:
     hash: str
     author: str
     time: float
+
+    @property
+    def host(self) -> int:
+        """The version of the host's interface that it needs, from 1: what its source says with `HOST = 2`."""
+        return host_needed(self.source)
 
 
 def install_method(obj: UvmObject, name: str, source: str, *, author: str) -> LiveMethod:

@@ -53,6 +53,24 @@ def path_of(target: Any) -> str:
     return kind
 
 
+def records_of(value: Any) -> Iterator[Any]:
+    """The records of their own that a slot's value consists of: lists, dicts, sets and trees, all the way down.
+
+    They are loaded for it. Other objects of the image that stand in them are not followed.
+    """
+    stack = [value]
+    seen: dict[int, Any] = {}  # keeps what it names, so that no id is used twice
+    while stack:
+        found = stack.pop()
+        if isinstance(found, ImageObject) or type(found) in ATOMS or id(found) in seen:
+            continue
+        seen[id(found)] = found
+        if type(found) in PERSISTENT_VALUES:
+            found._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
+            yield found
+        stack.extend(item for _, item in _inside(found))
+
+
 def first_refused(record: Any) -> str:
     """Where in an object's own record the first value stands that may not be stored; empty where none does."""
     return next(_refused(record, seen=set(), depth=0), "")

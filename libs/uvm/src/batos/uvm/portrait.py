@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pprint
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ from batos.uvm.methods import LiveMethod, own_methods
 from batos.uvm.objects import UvmObject, lineage, own_names, slots
 from batos.uvm.paths import path_of
 from batos.uvm.places import Place
+from batos.uvm.session import seen_tid
 from batos.uvm.values import BTREES, plain
 
 SHOWN_CHARS = 200
 """Of a value that stands in a list; a value that is looked at by itself is shown in full, up to `WHOLE_CHARS`."""
 WHOLE_CHARS = 100_000
+LINE_CHARS = 100
+"""Of a value that is written in lines."""
 SHOWN_ITEMS = 100
 """Of a container that is looked at by itself."""
 
@@ -131,8 +135,8 @@ def portray(place: Place) -> Portrait:
 def changes_of(place: Place, limit: int) -> list[Change]:
     """Return the transactions that wrote the record in which a place stands, the newest first.
 
-    A plain value has no record of its own: its holder's is meant. A storage that was packed remembers no more than
-    since.
+    A plain value has no record of its own: its holder's is meant. A view of the past knows only what came until then. A
+    storage that was packed remembers no more than since.
 
     Args:
         place: the place.
@@ -142,8 +146,19 @@ def changes_of(place: Place, limit: int) -> list[Change]:
     oid, _ = _record(subject)
     if not oid:
         return []
-    storage = subject._p_jar.db().storage  # noqa: SLF001 - ZODB's public protocol has underscores
-    return [_change(entry) for entry in storage.history(bytes.fromhex(oid), size=limit)]
+    jar: Any = subject._p_jar  # noqa: SLF001 - ZODB's public protocol has underscores
+    return [_change(entry) for entry in _history(jar.db().storage, bytes.fromhex(oid), seen_tid(jar.root()), limit)]
+
+
+def _history(storage: Any, oid: bytes, until: str, limit: int) -> list[Any]:
+    """A storage tells a record's history from now back only: ask for more until enough lies before that moment."""
+    asked = limit
+    while True:
+        told = storage.history(oid, size=asked)
+        found = [entry for entry in told if bytes(entry["tid"]).hex() <= until]
+        if len(found) >= limit or len(told) < asked:
+            return found[:limit]
+        asked *= 2
 
 
 def _change(entry: Any) -> Change:
@@ -209,6 +224,20 @@ def _short(value: Any) -> str:
     return words.repr(plain(value))[:SHOWN_CHARS]
 
 
+def whole_text(value: Any) -> str:
+    """A value in lines, so that two of them can be compared line by line; cut where it is very long."""
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, UvmObject):
+        return path_of(value)
+    if type(value) in BTREES:
+        value = dict(value.items()) if hasattr(value, "items") else list(value)
+    return _cut(pprint.pformat(plain(value), width=LINE_CHARS))
+
+
 def _whole(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(plain(value))
+    return _cut(value if isinstance(value, str) else repr(plain(value)))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= WHOLE_CHARS else f"{text[:WHOLE_CHARS]}… ({len(text)} characters)"

@@ -24,6 +24,8 @@ from relstorage.options import Options
 from relstorage.storage import RelStorage
 from relstorage.storage.interfaces import StorageDisconnectedDuringCommit
 from ZODB.mvccadapter import HistoricalStorageAdapter
+from ZODB.serialize import referencesf
+from ZODB.utils import p64, u64
 
 from batos.uvm.errors import ImageRefused, NoImageYet, UvmError
 
@@ -117,6 +119,20 @@ class RelationalStorage(RelStorage):  # type: ignore[misc]  # RelStorage has no 
                 return bytes(self.lastTransaction())
             finally:
                 self.afterCompletion()
+
+    def pack_until(self, stop: bytes) -> bytes:
+        """Forget the states that no view from the newest transaction up to `stop` on needs, and lost objects.
+
+        Clients go on meanwhile. PostgreSQL gives the space back when it vacuums.
+
+        Returns:
+            That transaction; empty where there was nothing to forget.
+        """
+        chosen = self._adapter.packundo.choose_pack_transaction(u64(stop))
+        if chosen is None:
+            return b""
+        self.pack(chosen, referencesf)
+        return bytes(p64(chosen))
 
     def before_instance(self, before: bytes) -> Past:
         """ZODB's hook: a view of the state before that transaction."""

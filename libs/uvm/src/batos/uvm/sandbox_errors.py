@@ -10,6 +10,14 @@ from dataclasses import dataclass
 from batos.uvm.errors import CovenantBroken, Transient, UvmError
 
 PERSISTENCE_COVENANT = "persistence covenant"
+RULES = frozenset({
+    "async", "builtin", "busy", "cannot-cross", "closed", "custom-exception", "declaration", "decorator", "definition",
+    "depth", "event-loop", "exception", "flow", "foreign", "format", "generator", "guardian", "host-calls", "import",
+    "inheritance", "lost-write", "memory", "message", "nesting", "not-data", "output", "outside", "private-name",
+    "recursion", "service", "size", "slot-type", "syntax", "tampering", "time", "undeclared", "unsupported",
+    "value-depth", "value-size", "worker",
+})  # fmt: skip
+"""Every rule that may end a call or refuse a source: what the audit names."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ class NoSandbox(SandboxError):
             selector,
             author,
             "a method that a cycle wrote is never run in this interpreter: store its receiver in an image, and give "
-            "that image a sandbox (`Sandbox.serve`)",
+            "that image a sandbox (`image.sandbox = ...`)",
         )
 
 

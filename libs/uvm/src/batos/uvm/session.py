@@ -10,7 +10,7 @@ from typing import Any, Self
 import transaction
 from transaction.interfaces import DoomedTransaction
 
-from batos.uvm.errors import CommitFateUnknown, SessionMisuse
+from batos.uvm.errors import CommitFateUnknown, SessionMisuse, Transient
 
 Root = MutableMapping[str, Any]
 """The image's root: `root['lobby']` is the object from which all is reached; the growing trees stand beside it."""
@@ -64,7 +64,7 @@ class Session:
         try:
             self._manager.begin()
             self._owner = threading.get_ident()
-            self._tid = _seen_tid(connection)
+            self._tid = _seen_by(connection)
             root = self.root
         except BaseException as wrong:
             self._end(self._manager.abort)
@@ -105,6 +105,8 @@ class Session:
             ConflictError: (ZODB's) another transaction changed the same objects; nothing was stored.
             NotStorable: something does not belong in the image; nothing was stored.
             ImageUnreachable: the storage does not answer; nothing was stored.
+            LockHeldTooLong: this session stood still at the very end and was thrown out; nothing was stored.
+            DiskFull: a file could not grow; nothing was stored.
             CommitFateUnknown: the storage went away at the very end.
             SessionMisuse: the transaction is doomed.
         """
@@ -125,7 +127,7 @@ class Session:
         except BaseException as wrong:
             unfinished = connection.finishing
             self._end(self._manager.abort)
-            if unfinished:
+            if unfinished and not isinstance(wrong, Transient):  # a storage that knows raises the image's own error
                 raise CommitFateUnknown(connection.db().address.uri) from wrong
             connection.complain(wrong, "committing")
             if isinstance(wrong, DoomedTransaction):
@@ -194,7 +196,17 @@ class Session:
             return
 
 
-def _seen_tid(connection: Any) -> str:
+def seen_tid(root: Root) -> str:
+    """Up to which transaction a view sees, by its root: 16 hexadecimal digits. What that view shows does not change."""
+    return _seen_by(root._p_jar)  # type: ignore[attr-defined]  # noqa: SLF001 - the root is a persistent mapping
+
+
+def changed_in(root: Root) -> set[bytes]:
+    """The ids of the stored objects that the running transaction has changed so far; new ones are not among them."""
+    return set(root._p_jar.changed())  # type: ignore[attr-defined]  # noqa: SLF001 - the root is a persistent mapping
+
+
+def _seen_by(connection: Any) -> str:
     """The newest tid in the connection's snapshot. ZODB keeps the first tid that is not in it."""
     before: bytes | None = connection.before or getattr(connection._storage, "_start", None)  # noqa: SLF001 - there is no public name for it
     if before is None:  # a storage with snapshots of its own

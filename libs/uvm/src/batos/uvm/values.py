@@ -21,6 +21,7 @@ from persistent.list import PersistentList as _ListBase
 from persistent.mapping import PersistentMapping as _MappingBase
 from ZODB.blob import Blob
 
+from batos.uvm.blobs import store_blob
 from batos.uvm.errors import BelongsToVessel, NotStorable
 
 MAX_DEPTH = 100
@@ -283,7 +284,7 @@ def copy_value(value: Any, copied: dict[int, Any] | None = None) -> Any:
         return Length(value())
     if kind is Blob:
         with value.open("r") as source:
-            return Blob(source.read())
+            return store_blob(source.read())
     twin = copied[id(value)] = kind()
     if kind is PersistentList:
         twin.extend(copy_value(item, copied) for item in value)

@@ -1,7 +1,7 @@
 """The sandbox: methods that a cycle wrote run in worker processes, and reach the image through the host alone.
 
 with Sandbox(audit=log) as sandbox:
-    sandbox.serve(image)
+    image.sandbox = sandbox
 """
 
 from batos.uvm.sandbox.audit import AuditRecord

@@ -13,7 +13,6 @@ import pydantic_monty as monty
 
 from batos.uvm.calling import Record
 from batos.uvm.capabilities import Capabilities
-from batos.uvm.image import Image
 from batos.uvm.objects import UvmObject
 from batos.uvm.paths import path_of
 from batos.uvm.persistence_guardian import capabilities_of, faults
@@ -31,7 +30,10 @@ _GRACE_S = 0.5
 
 
 class Sandbox:
-    """Runs methods that cycles wrote. May be used from many threads at a time, each with a transaction of its own.
+    """Runs methods that cycles wrote, for every image whose `sandbox` it is.
+
+    May be used from many threads at a time, each with a transaction of its own. Nothing is started before the first
+    call.
 
     Args:
         audit: gets a record of every call that was stopped, and of every source that was refused.
@@ -70,10 +72,6 @@ class Sandbox:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-    def serve(self, image: Image) -> None:
-        """Run the methods of cycles that stand in this image, in all its sessions."""
-        image._database.sandbox = self  # noqa: SLF001 - where `calling.sandbox_of` looks; an image has no other place yet
 
     def close(self) -> None:
         """End the workers, after the calls that run. May be called twice."""

@@ -1,0 +1,122 @@
+"""ZEO's client, which says more precisely what became of a commit and of a blob that found no room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ZEO.ClientStorage import ClientStorage
+from ZEO.Exceptions import ClientDisconnected
+from ZODB.blob import rename_or_copy_blob
+from ZODB.POSException import StorageTransactionError
+
+from batos.uvm.commit_errors import LockHeldTooLong, no_room
+from batos.uvm.errors import ImageUnreachable
+
+EXPELLED = "expelled"
+"""Key under which the image tells a client, with its last words, which transaction it threw out and after how long."""
+STOOD_STILL_S = 0.5
+"""A finish that comes so long after the vote first hears what the image has said meanwhile."""
+HEARING_S = 0.02
+LOST = "the connection was lost before the commit was finished, so that nothing of it is stored"
+
+
+class ImageClient(ClientStorage):  # type: ignore[misc]  # ZEO has no types
+    """A connection to an image vessel."""
+
+    def __init__(self, target: Any, *, uri: str, wait_s: float, **options: Any) -> None:
+        """Connect.
+
+        Args:
+            target: path of a socket, or host and port.
+            uri: the image's address, for errors.
+            wait_s: how long an answer is waited for.
+            options: ZEO's own.
+        """
+        self._uri = uri
+        self._wait_s = wait_s
+        self._expelled: tuple[int, float] | None = None
+        self._voted_at = 0.0
+        super().__init__(target, wait_timeout=wait_s, **options)
+
+    def info(self, dict: dict[str, Any]) -> None:  # noqa: A002 - ZEO's name
+        """ZEO's hook, in its own thread: the server tells something about itself, or says that it throws us out."""
+        told = dict.pop(EXPELLED, None)
+        if told is not None:
+            self._expelled = told["transaction"], told["held_s"]
+        super().info(dict)
+
+    def tpc_finish(self, txn: Any, *args: Any) -> Any:
+        """ZODB's hook: finish a commit that was voted for.
+
+        Raises:
+            LockHeldTooLong: the image had thrown this transaction out; nothing of it is stored.
+            ImageUnreachable: the connection was lost before the finish was asked for; nothing of it is stored.
+            ClientDisconnected: it was lost after that; nobody knows.
+        """
+        try:
+            if time.monotonic() - self._voted_at > STOOD_STILL_S:
+                # A process that was stopped has not read yet what came: it would finish into a closed connection.
+                self._server.io_call(asyncio.sleep(HEARING_S))
+            self._check_trans(txn, "tpc_finish")
+        except (ClientDisconnected, StorageTransactionError) as wrong:
+            raise self._not_stored(txn) from wrong
+        try:
+            return super().tpc_finish(txn, *args)
+        except StorageTransactionError as wrong:
+            # It was asked of a server, or of a connection, that had never seen its vote.
+            raise self._not_stored(txn) from wrong
+        except ClientDisconnected as wrong:
+            if self._was_expelled(txn):
+                raise self._not_stored(txn) from wrong
+            raise
+
+    def _was_expelled(self, txn: Any) -> bool:
+        return self._expelled is not None and self._expelled[0] == id(txn)
+
+    def _not_stored(self, txn: Any) -> LockHeldTooLong | ImageUnreachable:
+        if self._expelled is not None and self._was_expelled(txn):
+            return LockHeldTooLong(self._uri, self._expelled[1])
+        return ImageUnreachable(self._uri, self._wait_s, "committing", LOST)
+
+    def tpc_vote(self, txn: Any) -> Any:
+        """ZODB's hook: vote; from the answer on, this client holds the commit lock."""
+        voted = super().tpc_vote(txn)
+        self._voted_at = time.monotonic()
+        return voted
+
+    def tpc_begin(self, txn: Any, *args: Any, **options: Any) -> None:
+        """ZODB's hook: begin a commit. What was said of an earlier one, whose id this may have again, is forgotten."""
+        super().tpc_begin(txn, *args, **options)
+        self._expelled = None
+
+    def storeBlob(  # noqa: N802 - ZODB's name
+        self, oid: bytes, serial: bytes, data: bytes, blobfilename: str, version: str, txn: Any
+    ) -> Any:
+        """ZODB's hook: take a blob's file, which is the storage's from now on.
+
+        It is brought to the folder of blobs first, which may be on another disk; ZEO itself would leave a part of it
+        lying there when that disk is full.
+
+        Raises:
+            DiskFull: there is no room in the folder of blobs.
+        """
+        near = ""
+        try:
+            self.fshelper.getPathForOID(oid, create=True)
+            descriptor, near = self.fshelper.blob_mkstemp(oid, serial)
+            os.close(descriptor)
+            rename_or_copy_blob(blobfilename, near)
+            return super().storeBlob(oid, serial, data, near, version, txn)
+        except OSError as wrong:
+            for left in (near, blobfilename):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(left or blobfilename).unlink()
+            full = no_room(wrong, str(self.fshelper.base_dir))
+            if full is None:
+                raise
+            raise full from wrong
