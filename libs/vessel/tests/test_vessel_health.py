@@ -39,6 +39,9 @@ def test_metrics() -> None:
 def test_ready() -> None:
     """/readyz says 200 when ready, else 503 and why."""
     assert ask(WELL, "/readyz") == ("200 OK", "ready\n")
+    noticed = HealthState(alive=True, ready=True, reason="the disk is full")
+    assert ask(noticed, "/readyz") == ("200 OK", "ready, but the disk is full\n")
+    assert ask(noticed, "/healthz")[0] == "200 OK"
     assert ask(STARTING, "/readyz") == ("503 Service Unavailable", "not ready: waiting for the image\n")
     assert ask(STUCK, "/readyz")[0].startswith("503")
 

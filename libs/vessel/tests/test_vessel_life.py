@@ -47,6 +47,20 @@ async def test_readiness_has_a_reason(plank: Plank) -> None:
     assert announced == [False, True]
 
 
+async def test_ready_with_a_notice(plank: Plank) -> None:
+    """What is wrong although it can do its work stands on its card and page until it is taken back; both are told."""
+    announced: list[str] = []
+    plank.attach(Mock(spec=Peer, stats=PeerStats()), lambda: announced.append(plank.card().notice))
+    plank.set_ready(True)
+    plank.set_notice("the disk is full")
+    plank.set_notice("the disk is full")
+    assert (plank.card().ready, plank.card().reason, plank.card().notice) == (True, "", "the disk is full")
+    assert plank.health().reason == "the disk is full"
+    plank.set_notice("")
+    assert announced == ["", "the disk is full", ""]
+    assert plank.health().reason == ""
+
+
 async def test_draining_is_not_ready(plank: Plank) -> None:
     """Who drains says so and is not ready, whatever it said before."""
     plank.set_ready(True)

@@ -107,7 +107,8 @@ def test_image_opens_in_a_fresh_process(tmp_path: Path) -> None:
 def test_live_methods_stand_alone(file: str) -> None:
     """A shipped live method uses nothing of its file but itself, so that its copy in a slot works."""
     for name, source in genesis.method_sources(file).items():
-        (function,) = ast.parse(source).body
+        declared, function = ast.parse(source).body
+        assert ast.unparse(declared).startswith("HOST = ")
         assert isinstance(function, ast.FunctionDef)
         assert name == function.name
         assert function.args.args[0].arg == "self"

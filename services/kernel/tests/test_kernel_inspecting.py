@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from batos.kernel import missions
+from batos.kernel import interface, missions
 from batos.kernel.genesis import sources, upgrade
 from batos.kernel.inspecting import Inspecting
 from batos.kernel.ticket import CycleOutcome
-from batos.mind import log_memory
+from batos.mind import compatibility, log_memory
 from batos.protocol import (
+    ImageCompare,
     ImageHistory,
     ImageShow,
     ImageUpgrade,
@@ -25,16 +26,18 @@ from batos.protocol import (
     MethodVersions,
     MissionUndo,
     MissionUndone,
+    ObjectsCompared,
     PlaceHistory,
     PlaceView,
     RequestContext,
     RequestFailed,
     new_id,
 )
-from batos.uvm import Image, install_method, method_history
+from batos.uvm import Image, install_method, method_history, note_packed
 
 IDLE = "lobby.psm_prototypes_obj.IDLE._process_synthesis_"
 GREET = "lobby.traits_obj.greet_"
+PLANK = compatibility.Kernel("kernel-1", "k1", "0.1.0", interface.HOST, interface.IMAGE)
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def context() -> RequestContext:
 
 @pytest.fixture
 def inspecting(image: Image) -> Inspecting:
-    return Inspecting(image=image, kernel="kernel-1")
+    return Inspecting(image=image, kernel=PLANK)
 
 
 async def asked(inspecting: Inspecting, message: Message, context: RequestContext) -> Any:
@@ -71,6 +74,10 @@ async def test_the_past_is_shown_as_it_was(inspecting: Inspecting, image: Image,
         (before, "path_unknown"),
         ("yesterday", "moment_invalid"),
         ("2001-01-01T00:00:00+00:00", "moment_unknown"),
+        ("0999-01-01T00:00:00+00:00", "moment_unknown"),
+        ("0001-01-01T00:00:00+14:00", "moment_unknown"),
+        ("0" * 16, "moment_unknown"),
+        ("f" * 16, "moment_unknown"),
         ("2026-01-01T00:00:00", "moment_unknown"),
         ((dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).isoformat(), "moment_unknown"),
     ):
@@ -78,8 +85,80 @@ async def test_the_past_is_shown_as_it_was(inspecting: Inspecting, image: Image,
             await asked(inspecting, ImageShow(path="lobby.motto", at=at), context)
         assert caught.value.code == code
     now = dt.datetime.now(dt.UTC).isoformat()
-    found: PlaceView = await asked(inspecting, ImageShow(path="lobby.motto", at=now), context)
-    assert (found.text, found.as_of) == ("later", now)
+    for at in (now, "", image.last_tid()):
+        found: PlaceView = await asked(inspecting, ImageShow(path="lobby.motto", at=at), context)
+        assert (found.text, found.as_of) == ("later", image.last_tid())
+
+
+async def test_histories_and_versions_end_where_the_view_does(
+    inspecting: Inspecting, image: Image, context: RequestContext
+) -> None:
+    """What was written since that moment is in neither, however few changes are asked for."""
+    for number in range(5):
+        install = MethodInstall(path=GREET, source=f"def greet_(self): return {number}")
+        tid = (await asked(inspecting, install, context)).tid
+        if number == 1:
+            then = tid
+    past: MethodVersions = await asked(inspecting, MethodHistory(path=GREET, at=then), context)
+    assert ([version.number for version in past.versions], past.in_force, past.as_of) == ([1, 2], 2, then)
+    everything: PlaceHistory = await asked(inspecting, ImageHistory(path="lobby.traits_obj"), context)
+    assert everything.as_of == image.last_tid()
+    for limit in (1, 2, 50):
+        found: PlaceHistory = await asked(
+            inspecting, ImageHistory(path="lobby.traits_obj", limit=limit, at=then), context
+        )
+        assert found.as_of == then
+        assert found.changes == tuple(one for one in everything.changes if one.tid <= then)[:limit]
+        assert found.changes[0].tid == then
+
+
+async def test_what_was_packed_away_is_refused(inspecting: Inspecting, image: Image, context: RequestContext) -> None:
+    """Before the last pack nothing is shown, also of what has not changed since; from then on everything is."""
+    before = image.last_tid()
+    with image.transaction() as root:
+        root["lobby"].motto = "later"
+    kept = image.last_tid()
+    with image.transaction() as root:
+        note_packed(root, kept)
+    for message in (
+        ImageShow(path="lobby.brick_prototype_obj", at=before),
+        ImageHistory(path="lobby", at=before),
+        MethodHistory(path=IDLE, at=before),
+        ImageCompare(path="lobby.brick_prototype_obj", other="lobby.robin_prototype_obj", at=before),
+    ):
+        with pytest.raises(RequestFailed, match="packed away") as caught:
+            await asked(inspecting, message, context)
+        assert caught.value.code == "moment_unknown"
+    assert (await asked(inspecting, ImageShow(path="lobby.motto", at=kept), context)).text == "later"
+
+
+async def test_two_objects_are_compared(inspecting: Inspecting, image: Image, context: RequestContext) -> None:
+    """A clone with its ancestor unless another one is named; what has none, or is no object, is refused."""
+    with image.transaction() as root:
+        root["lobby"].twin = root["lobby"].brick_prototype_obj._clone_persistent_(name="TWIN")
+    then = image.last_tid()
+    await asked(inspecting, MethodInstall(path="lobby.twin.greet_", source="def greet_(self): return 1"), context)
+    found: ObjectsCompared = await asked(inspecting, ImageCompare(path="lobby.twin"), context)
+    assert (found.other, found.is_ancestor, found.same_parents) == ("lobby.brick_prototype_obj", True, True)
+    assert [(one.name, one.kind, one.change, one.before, one.after) for one in found.differences] == [
+        ("name", "slot", "changed", "BRICK", "TWIN"),
+        ("greet_", "method", "added", "", "def greet_(self): return 1\n"),
+    ]
+    assert (found.as_of, found.same > 2) == (image.last_tid(), True)
+    past: ObjectsCompared = await asked(inspecting, ImageCompare(path="lobby.twin", at=then), context)
+    assert ([one.name for one in past.differences], past.as_of) == (["name"], then)
+    other: ObjectsCompared = await asked(
+        inspecting, ImageCompare(path="lobby.brick_prototype_obj", other="lobby.twin"), context
+    )
+    assert (other.is_ancestor, [one.change for one in other.differences]) == (False, ["changed", "removed"])
+    for path, with_what, code in (
+        ("lobby.traits_obj", "", "ancestor_unknown"),
+        ("lobby.twin.name", "", "path_unknown"),
+        ("lobby.twin", "lobby.nobody", "path_unknown"),
+    ):
+        with pytest.raises(RequestFailed) as caught:
+            await asked(inspecting, ImageCompare(path=path, other=with_what), context)
+        assert caught.value.code == code
 
 
 async def test_who_changed_an_object(inspecting: Inspecting, image: Image, context: RequestContext) -> None:
@@ -179,6 +258,42 @@ async def test_an_untouched_method_follows_the_release(
         assert root["lobby"].psm_prototypes_obj.IDLE.hum_() == "hm"
         assert method_history(root["lobby"].psm_prototypes_obj.IDLE, "_process_synthesis_")[-1].author == "genesis"
     assert (await asked(inspecting, ImageUpgrade(), context)).methods == ()
+
+
+async def test_an_upgrade_waits_for_the_last_kernel_to_be_rolled(
+    inspecting: Inspecting, image: Image, context: RequestContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a registered kernel does not serve is neither installed nor brought by an upgrade, and it is named."""
+    before = compatibility.Kernel("kernel-7", "k7", "0.0.9", compatibility.Span(1, 2), interface.IMAGE)
+    image.run(lambda root: compatibility.register(root, before))
+    tid = image.last_tid()
+    source = f"HOST = 3\n\n\n{NEWER}"
+    shipping(monkeypatch, _process_synthesis_=source)
+    for request in (ImageUpgrade(), ImageUpgrade(dry_run=True), MethodInstall(path=GREET, source=_greeting(3))):
+        with pytest.raises(
+            RequestFailed, match=r"kernel-7 \(release 0.0.9\) serves 1 to 2.*batos roll kernel"
+        ) as refused:
+            await asked(inspecting, request, context)
+        assert refused.value.code == "kernel_lacks"
+    assert image.last_tid() == tid
+    image.run(lambda root: compatibility.unregister(root, {"k7"}) and None)
+    assert [one.outcome for one in (await asked(inspecting, ImageUpgrade(), context)).methods] == ["replaced"]
+    with pytest.raises(compatibility.Incompatible, match="kernel-7"):
+        image.run(lambda root: compatibility.register(root, before))
+
+
+async def test_an_upgrade_is_made_by_the_newest_release(
+    inspecting: Inspecting, image: Image, context: RequestContext
+) -> None:
+    """An older release would take back what a newer one brought: it refuses, and says whom to ask."""
+    newer = compatibility.Kernel("kernel-7", "k7", "0.10.0", interface.HOST, interface.IMAGE)
+    image.run(lambda root: compatibility.register(root, newer))
+    with pytest.raises(RequestFailed, match=r"kernel-7 is of the newer release 0\.10\.0"):
+        await asked(inspecting, ImageUpgrade(), context)
+
+
+def _greeting(host: int) -> str:
+    return f"HOST = {host}\n\n\ndef greet_(self):\n    return 'hello'\n"
 
 
 async def test_a_method_that_was_changed_here_is_kept(

@@ -16,6 +16,7 @@ def test_what_has_not_happened_yet_counts_zero() -> None:
         ("batos_kernel_prompts_total", "result", ("answered", "failed")),
         ("batos_kernel_tokens_total", "kind", ("prompt", "completion")),
         ("batos_kernel_bindings_total", "act", ("promote", "rollback")),
+        ("batos_kernel_methods_stopped_total", "rule", ("tampering", "time", "worker")),
         ("batos_kernel_missions_accepted_total", "duplicate", ("true", "false")),
     ):
         assert [registry.get_sample_value(name, {label: value}) for value in values] == [0.0] * len(values)

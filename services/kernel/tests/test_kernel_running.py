@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from batos.kernel import missions
+from batos.kernel import interface, missions
 from batos.kernel.cycle import Cycle
 from batos.kernel.errors import Fenced
 from batos.kernel.metacognition import Metacognition
 from batos.kernel.metrics import KernelMetrics
 from batos.kernel.missions import Owner
 from batos.kernel.redaction import Redactor
+from batos.kernel.registration import Registration
 from batos.kernel.running import Places, Runner, record_failure
 from batos.kernel.scheduler import Scheduler
 from batos.kernel.segments import SegmentFolder, lines
 from batos.kernel.ticket import CycleOutcome, Ticket
+from batos.mind import compatibility
 from batos.protocol import (
     EventType,
     Infer,
@@ -37,6 +39,7 @@ from batos.uvm import CommitFateUnknown, Image, Session
 
 ME = Owner("kernel-1", new_id())
 OTHER = Owner("kernel-2", new_id())
+PLANK = compatibility.Kernel(ME.kernel, ME.incarnation, "0.1.0", interface.HOST, interface.IMAGE)
 
 
 class HeldEngine:
@@ -113,6 +116,7 @@ class Kernel:
             owner=ME,
             places=self.places,
             runner=self.runner,
+            registration=Registration(image, PLANK),
             peer=self,  # type: ignore[arg-type]
             log=self.log,
             logs=folder,

@@ -4,10 +4,11 @@ Every function works within its caller's transaction and never commits. What the
 the image: it may cross threads and outlive the transaction.
 """
 
-from batos.mind import adapters, archive, datasets, log_memory, orders
+from batos.mind import adapters, archive, compatibility, datasets, log_memory, migrations, orders
 from batos.mind.collections import create_collections
 from batos.mind.errors import Corrupt, MindError, NotAllowed, NotFound, PositionMoved
 from batos.mind.lobby import LOBBY_SLOTS, PERSONAS, lobby, persona, persona_slot, touch_organization
+from batos.mind.organization import keep_organization
 from batos.uvm import Root
 
 __all__ = [
@@ -21,10 +22,13 @@ __all__ = [
     "Root",
     "adapters",
     "archive",
+    "compatibility",
     "create_collections",
     "datasets",
+    "keep_organization",
     "lobby",
     "log_memory",
+    "migrations",
     "orders",
     "persona",
     "persona_slot",

@@ -25,6 +25,8 @@ class EventType(StrEnum):
     VALIDATION_SUCCESS = "VALIDATION_SUCCESS"
     VALIDATION_FAILURE = "VALIDATION_FAILURE"
     PROMPT_CUT = "PROMPT_CUT"
+    SANDBOX = "SANDBOX"
+    """A method that a cycle wrote was stopped or refused: `detail` says whose, which, where, and by which rule."""
     FINAL_OUTCOME = "FINAL_OUTCOME"
     VESSEL = "VESSEL"
 

@@ -31,7 +31,7 @@ class HealthState:
     Attributes:
         alive: its event loop turns.
         ready: it can do its work.
-        reason: why it is not alive or not ready, in words.
+        reason: why it is not alive or not ready, in words; of a ready one, what is wrong all the same.
     """
 
     alive: bool
@@ -56,7 +56,7 @@ class HealthPages:
             return metrics
         state = self._look()
         if path == "/healthz":
-            return _verdict(start_response, good=state.alive, word="alive", reason=state.reason)
+            return _verdict(start_response, good=state.alive, word="alive", reason="" if state.alive else state.reason)
         if path == "/readyz":
             return _verdict(start_response, good=state.alive and state.ready, word="ready", reason=state.reason)
         return _page(start_response, "404 Not Found", "pages: /metrics /healthz /readyz")
@@ -64,7 +64,7 @@ class HealthPages:
 
 def _verdict(start_response: StartResponse, *, good: bool, word: str, reason: str) -> Iterable[bytes]:
     if good:
-        return _page(start_response, "200 OK", word)
+        return _page(start_response, "200 OK", f"{word}, but {reason}" if reason else word)
     return _page(start_response, "503 Service Unavailable", f"not {word}: {reason}")
 
 

@@ -52,6 +52,7 @@ class Vessel(ABC, Generic[S]):
         self._announce: Callable[[], object] | None = None
         self._ready = False
         self._reason = "starting"
+        self._notice = ""
         self._turned_at = time.monotonic()
         ProcessCollector(registry=self.registry)
         info = Info("batos_vessel", "Which vessel this is", registry=self.registry)
@@ -109,6 +110,12 @@ class Vessel(ABC, Generic[S]):
         self._ready, self._reason = ready, reason
         self._changed()
 
+    def set_notice(self, notice: str) -> None:
+        """Say what is wrong although the vessel can do its work, in words; empty: nothing is."""
+        if notice != self._notice:
+            self._notice = notice
+            self._changed()
+
     @property
     def ready(self) -> bool:
         """Whether it can do its work: not while it drains."""
@@ -132,6 +139,7 @@ class Vessel(ABC, Generic[S]):
             ready=self.ready,
             reason=self.reason,
             draining=self.draining,
+            notice=self._notice,
         )
 
     def begin_drain(self, timeout_s: float) -> None:
@@ -166,4 +174,4 @@ class Vessel(ABC, Generic[S]):
         still = time.monotonic() - self._turned_at
         if still > self.settings.stall_s:
             return HealthState(alive=False, ready=False, reason=f"the event loop has not turned for {still:.0f} s")
-        return HealthState(alive=True, ready=self.ready, reason=self.reason)
+        return HealthState(alive=True, ready=self.ready, reason=self.reason or self._notice)

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import msgspec
+
 from batos import mind
-from batos.kernel import missions
+from batos.kernel import looking, missions
 from batos.kernel.errors import KernelError
 from batos.kernel.intake import Intake, checked
 from batos.kernel.segments import SegmentFolder
@@ -29,7 +31,7 @@ from batos.protocol import (
     RequestContext,
     RequestFailed,
 )
-from batos.uvm import Image, Transient, plain
+from batos.uvm import Image, plain, seen_tid
 
 LIST_LIMIT = 1000
 """Missions that one answer lists at most."""
@@ -84,17 +86,22 @@ class Answering:
     async def _wait(self, message: MissionWait, context: RequestContext) -> MissionStatus:
         if not missions.is_id(message.mission_id):
             raise RequestFailed("mission_id_invalid", "the mission's id is malformed", "see `batos mission list`")
+        if message.at:
+            return await self._looked(lambda root: _as_it_stood(root, message.mission_id), message.at)
         timeout_s = max(0.0, min(message.timeout_s, context.deadline_s - WAIT_MARGIN_S))
         return await self._watch.status(message.mission_id, timeout_s)
 
     async def _list(self, message: MissionList, context: RequestContext) -> Missions:
         del context
         limit = max(0, min(message.limit, LIST_LIMIT))
-        return await asyncio.to_thread(self._read, lambda root: _newest(root, limit))
+        return await self._looked(lambda root: _newest(root, limit), message.at)
 
     async def _persona(self, message: PersonaGet, context: RequestContext) -> PersonaView:
         del context
-        return await asyncio.to_thread(self._read, lambda root: persona_view(root, message.persona))
+        return await self._looked(lambda root: persona_view(root, message.persona), message.at)
+
+    async def _looked(self, look: Callable[[mind.Root], T], at: str) -> T:
+        return await asyncio.to_thread(looking.look, self._image, look, at)
 
     async def _read_log(self, message: LogRead, context: RequestContext) -> LogChunk:
         del context
@@ -112,17 +119,6 @@ class Answering:
             kernel=self._kernel,
         )
 
-    def _read(self, look: Callable[[mind.Root], T]) -> T:
-        try:
-            with self._image.snapshot() as root:
-                return look(root)
-        except mind.MindError as error:
-            raise RequestFailed(error.code, error.message, error.hint) from error
-        except Transient as error:
-            raise RequestFailed(
-                "image_unreachable", f"the image does not answer: {error}", "is it up?", transient=True
-            ) from error
-
 
 def _newest(root: mind.Root, limit: int) -> Missions:
     found: list[MissionStatus] = []
@@ -133,7 +129,16 @@ def _newest(root: mind.Root, limit: int) -> Missions:
         if found and size > LIST_BYTES:
             break
         found.append(status)
-    return Missions(missions=tuple(found))
+    return Missions(missions=tuple(found), as_of=seen_tid(root))
+
+
+def _as_it_stood(root: mind.Root, mission_id: str) -> MissionStatus:
+    record = missions.find(root, mission_id)
+    if record is None:
+        raise KernelError(
+            "mission_unknown", f"there was no mission {mission_id}", "see `batos mission list` with the same --at"
+        )
+    return msgspec.structs.replace(missions.status(record), as_of=seen_tid(root))
 
 
 def persona_view(root: mind.Root, name: str) -> PersonaView:
@@ -150,4 +155,5 @@ def persona_view(root: mind.Root, name: str) -> PersonaView:
         codex=plain(persona.codex),
         pillars={facet: str(prompt) for facet, prompt in plain(persona.pillars).items()},
         ancestor="" if ancestor is None else str(getattr(ancestor, "name", "")),
+        as_of=seen_tid(root),
     )

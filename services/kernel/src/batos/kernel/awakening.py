@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
 
 from batos.kernel import missions
 from batos.kernel.genesis import AUTHOR, GENESIS_MISSION_ID, GENESIS_MISSION_TEXT, GENESIS_WEAVER, seed
+from batos.mind import compatibility
+from batos.mind.compatibility import Kernel
 from batos.protocol import ChatMessage, Infer, Inferred, Peer, Sampling
-from batos.uvm import BatOSUVM, IdentityGuardian, Image
+from batos.uvm import BatOSUVM, IdentityGuardian, Image, Root
 
 PROBE = Infer(
     messages=(ChatMessage("user", "Say: awake."),), sampling=Sampling(temperature=0.0, max_tokens=4), probe=True
@@ -19,17 +20,19 @@ AWAKENING_ATTEMPTS = 50
 """How often an image is filled at most, where several kernels awaken at once."""
 
 
-def awaken(image: Image, kernel: str) -> None:
-    """Fill what is missing in the image, check its covenants, and make sure that genesis is a mission, once.
+def awaken(image: Image, kernel: Kernel) -> None:
+    """Fill what is missing in the image, check its covenants, make sure that genesis is a mission, once, and register.
 
     Raises:
+        Incompatible: the image asks for what this kernel does not serve; nothing was changed.
         CovenantBroken: the organization is not whole.
         batos.uvm.UvmError: the image cannot be read or written.
     """
-    image.run(_fill, user=kernel, note="genesis", attempts=AWAKENING_ATTEMPTS)
+    image.run(lambda root: _fill(root, kernel), user=kernel.name, note="genesis", attempts=AWAKENING_ATTEMPTS)
 
 
-def _fill(root: Any) -> None:
+def _fill(root: Root, kernel: Kernel) -> None:
+    compatibility.check(root, kernel)
     seed(root)
     missions.ensure(root)
     if missions.find(root, GENESIS_MISSION_ID) is None:
@@ -37,6 +40,7 @@ def _fill(root: Any) -> None:
             root, mission_id=GENESIS_MISSION_ID, text=GENESIS_MISSION_TEXT, weaver=GENESIS_WEAVER, author=AUTHOR
         )
     IdentityGuardian.check(root)
+    compatibility.register(root, kernel)
 
 
 async def opened_aside(uri: str) -> BatOSUVM:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -34,6 +37,15 @@ class Chronicle:
         self.state = ""
         self.actor = ORCHESTRATOR
         self.snapshot_tid = ""
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let `thinking` return this chronicle in the calling thread."""
+        token = _thinking.set(self)
+        try:
+            yield
+        finally:
+            _thinking.reset(token)
 
     def begin(self, snapshot_tid: str) -> None:
         """Start a run on a snapshot."""
@@ -85,3 +97,11 @@ class Chronicle:
         key = msgspec.json.encode(what, order="deterministic")
         self._told.add(key)
         return key not in self._earlier
+
+
+_thinking: ContextVar[Chronicle | None] = ContextVar("thinking", default=None)
+
+
+def thinking() -> Chronicle | None:
+    """Return the chronicle of the cycle that runs in the calling thread; None where none does."""
+    return _thinking.get()

@@ -11,15 +11,28 @@ import msgspec
 import stamina
 from ZODB.POSException import ConflictError
 
+from batos import mind
 from batos.kernel import missions
 from batos.kernel.asking import Asking
 from batos.kernel.chronicle import ORCHESTRATOR, Chronicle
 from batos.kernel.errors import Fenced, ThoughtFailed
 from batos.kernel.genesis.states import FAILED, LAST
-from batos.kernel.host import Host
+from batos.kernel.host import SCRATCH, Host
 from batos.kernel.ticket import CycleOutcome, Engine, EventSink, LogSink, Ticket
 from batos.protocol import EventType
-from batos.uvm import CommitFateUnknown, Image, Root, Session, SessionMisuse, Transient, UvmObject, plain
+from batos.uvm import (
+    CommitFateUnknown,
+    CovenantBroken,
+    Image,
+    Root,
+    SandboxError,
+    Session,
+    SessionMisuse,
+    Transient,
+    UvmObject,
+    plain,
+    slots,
+)
 
 PROMPT_TIMEOUT_S = 240.0
 """How long the answers to one batch of prompts are waited for, in seconds."""
@@ -79,6 +92,10 @@ class Cycle:
             batos.uvm.CommitFateUnknown: the image went away during the commit and did not come back.
         """
         self._began = time.monotonic()
+        with self._chronicle.at_work():
+            return self._run()
+
+    def _run(self) -> CycleOutcome:
         try:
             for attempt in stamina.retry_context(
                 on=_AGAIN, attempts=RUNS, timeout=RUNS_TIMEOUT_S, wait_initial=0.01, wait_max=5.0, wait_jitter=0.05
@@ -103,6 +120,7 @@ class Cycle:
                 outcome = self._outcome(host, session.snapshot_tid)
                 record.thought = thought.cycle
                 missions.complete(root, self._ticket, outcome)
+                mind.keep_organization(root, self._ticket.cycle_id, besides={record._p_oid})  # noqa: SLF001 - ZODB's public protocol
                 tid = self._commit(session, outcome)
             except _PASSED_ON:
                 raise
@@ -204,10 +222,17 @@ class _Thought:
         """
         host = self._host
         self.cycle = cycle = host.lobby.orchestrator_obj.start_cognitive_cycle_for_(host, host.mission_id)
+        if not isinstance(cycle, UvmObject):
+            host.fail("cycle_invalid", f"the orchestrator began a {type(cycle).__name__}, which is no cycle")
+        # Of the image from now on: what a stopped method changed of it can be taken back.
+        host.lobby._p_jar.add(cycle)  # noqa: SLF001 - ZODB's public protocol has underscores
+        host.cycle = cycle
         self._enter(cycle.synthesis_state)
         for _ in range(MOST_STATES):
             following = cycle._process_synthesis_(host)
             if self._state == LAST:
+                if SCRATCH in slots(cycle):
+                    delattr(cycle, SCRATCH)  # methods that cycles wrote cannot do so themselves
                 return
             if following == FAILED or following not in cycle.synthesis_state.successors:
                 host.fail("transition_invalid", f"state {self._state} may not lead to {following!r}")
@@ -245,6 +270,10 @@ def _reason(wrong: Exception) -> tuple[str, str]:
     code = getattr(wrong, "code", "")
     if isinstance(code, str) and code and hasattr(wrong, "message"):
         return code, str(wrong)
+    if isinstance(wrong, CovenantBroken):
+        return "covenant_broken", str(wrong)
+    if isinstance(wrong, SandboxError):
+        return "method_stopped", str(wrong)
     return "live_method_failed", f"{type(wrong).__name__}: {wrong}"
 
 

@@ -1,30 +1,39 @@
 """The host: all that live methods may ask of the kernel while a thought runs.
 
 Live methods are the mind's own and can be changed; this is the fixed ground under them. What is not offered here, a
-live method cannot do to the vessel.
+live method cannot do to the vessel. What cycles wrote themselves gets less of it (`OFFERED`), and may hand over
+anything: what is kept of it is looked at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NoReturn, TypeVar
 
 from batos import mind
 from batos.kernel.asking import Asking, Voice
-from batos.kernel.chronicle import Chronicle
+from batos.kernel.chronicle import ORCHESTRATOR, Chronicle
 from batos.kernel.errors import ThoughtFailed
 from batos.kernel.prompt import Answer, PartKind, Prompt, Role, Turn, turn
 from batos.kernel.ticket import Ticket
 from batos.mind.lobby import ALFRED
 from batos.protocol import EventType
-from batos.uvm import CovenantBroken, DataGuardian, UvmObject, plain
+from batos.uvm import CovenantBroken, DataGuardian, UvmObject, plain, slots
+from batos.uvm.capabilities import Rights
 
 T = TypeVar("T")
 
 COVENANT_KEEPER = ALFRED
 """Whose codex holds the data covenants."""
+SCRATCH = "_tmp_synthesis_data"
+"""The running cycle's slot for what its states hand to each other."""
+TOLD = frozenset({
+    EventType.ARTIFACT_GENERATED, EventType.DELEGATION_START, EventType.DELEGATION_COMPLETE,
+    EventType.VALIDATION_ATTEMPT, EventType.VALIDATION_SUCCESS, EventType.VALIDATION_FAILURE,
+})  # fmt: skip
+"""What live methods record. All else is the kernel's own word: the mind learns from prompts, answers and outcomes."""
 
 
 class Host:
@@ -33,6 +42,7 @@ class Host:
     Attributes:
         draft: the proposed answer's text and the answer that it was made of, once there is one.
         artifact: the draft that was installed, once it has been.
+        cycle: the cycle that runs, once it has begun.
     """
 
     def __init__(self, root: mind.Root, ticket: Ticket, chronicle: Chronicle, asking: Asking) -> None:
@@ -42,6 +52,7 @@ class Host:
         self._asking = asking
         self.draft: tuple[str, Answer] | None = None
         self.artifact: tuple[str, Answer] | None = None
+        self.cycle: UvmObject | None = None
 
     # ---------------------------------------------------------------- the mission
 
@@ -90,7 +101,9 @@ class Host:
 
     def state(self, name: str) -> UvmObject:
         """Return the prototype of a state of the state machine."""
-        found: UvmObject = getattr(self.lobby.psm_prototypes_obj, name)
+        found = None if name.startswith("_") else getattr(self.lobby.psm_prototypes_obj, name, None)
+        if not isinstance(found, UvmObject):
+            self.fail("state_unknown", f"the state machine has no state {name!r}")
         return found
 
     def choose(self, options: Sequence[T], count: int, salt: str) -> list[T]:
@@ -99,6 +112,27 @@ class Host:
             range(len(options)), key=lambda place: sha256(f"{self.mission_id}/{salt}/{place}".encode()).digest()
         )
         return [options[place] for place in ranked[:count]]
+
+    # ---------------------------------------------------------------- what the states hand to each other
+
+    def note(self, name: object, value: Any) -> None:
+        """Set an entry of the running cycle's scratch data, which ends with the thought; from version 2 on."""
+        if self.cycle is None or not isinstance(name, str):
+            self.fail("note_invalid", "notes have names, and are made while a cycle runs")
+        if SCRATCH not in slots(self.cycle):
+            setattr(self.cycle, SCRATCH, {})
+        getattr(self.cycle, SCRATCH)[name] = value
+
+    def noted(self, name: str) -> Any:
+        """Return a copy of one entry of the running cycle's scratch data; from version 2 on.
+
+        Raises:
+            ThoughtFailed: there is no such entry.
+        """
+        notes = {} if self.cycle is None else slots(self.cycle).get(SCRATCH) or {}
+        if name not in notes:
+            self.fail("note_missing", f"nothing is noted under {name!r}", f"there is: {', '.join(map(str, notes))}")
+        return plain(notes[name])
 
     # ---------------------------------------------------------------- asking
 
@@ -170,14 +204,25 @@ class Host:
 
     # ---------------------------------------------------------------- telling
 
-    def record(self, event_type: str, *, persona: str = "", prompt_hash: str = "", **detail: Any) -> None:
-        """Append a record to the metacognition log."""
+    def record(self, event_type: str, *, persona: str = "", prompt_hash: object = "", **detail: Any) -> None:
+        """Append a record to the metacognition log: of what a thought made, whom it asked, how it judged.
+
+        Raises:
+            ThoughtFailed: it is not a live method's to tell, or not by that persona.
+        """
+        kind = EventType(event_type)
+        if kind not in TOLD:
+            self.fail("event_reserved", f"{kind} is recorded by the kernel alone")
+        if not isinstance(prompt_hash, str) or persona not in {"", ORCHESTRATOR, *mind.PERSONAS}:
+            self.fail("record_invalid", f"{persona!r} is no persona, or {prompt_hash!r} no hash of a prompt")
         if persona:
             self._asking.heard(persona)
-        self._chronicle.record(EventType(event_type), persona=persona, prompt_hash=prompt_hash, detail=plain(detail))
+        self._chronicle.record(kind, persona=persona, prompt_hash=prompt_hash, detail=plain(detail))
 
-    def propose(self, text: str, answer: Answer) -> None:
+    def propose(self, text: object, answer: object) -> None:
         """Hand over a draft: a text, and the answer that it was made of."""
+        if not isinstance(text, str) or not isinstance(answer, Answer):
+            self.fail("draft_invalid", "a draft is a text and the answer that it was made of")
         self.draft = (text, answer)
 
     def install(self) -> None:
@@ -189,3 +234,27 @@ class Host:
     def fail(self, code: str, message: str, hint: str = "") -> NoReturn:
         """End the thought: nothing of it is kept but the reason."""
         raise ThoughtFailed(code, message, hint)
+
+
+OFFERED: Mapping[type, Rights] = {
+    Host: Rights(
+        reads=frozenset({"mission_id", "mission_text", "author", "weaver", "draft"}),
+        sends=frozenset({
+            "ask", "broken", "choose", "covenant", "fail", "install", "note", "noted", "parsed", "persona",
+            "persona_of", "prompt", "propose", "record", "state", "turn",
+        }),
+    ),
+    Turn: Rights(reads=frozenset({"role", "text"})),
+    Prompt: Rights(
+        reads=frozenset({
+            "persona", "step", "turns", "max_tokens", "facet", "attempt", "schema", "top_p", "repeat_penalty",
+        })
+    ),
+    Answer: Rights(
+        reads=frozenset({"text", "persona", "facet", "finish_reason", "prompt_hash", "model", "adapter"})
+    ),
+}  # fmt: skip
+"""What methods that cycles wrote may use of the kernel's objects, where they declare it for `arguments` or `results`.
+
+The lobby is not among it: from there everything can be reached.
+"""

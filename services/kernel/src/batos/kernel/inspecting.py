@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from batos import mind
-from batos.kernel import missions
-from batos.kernel.errors import KernelError
+from batos.kernel import looking, missions
 from batos.kernel.genesis import upgrade
+from batos.kernel.mission_shape import undone_tid
+from batos.mind.compatibility import Kernel
 from batos.protocol import (
     ChangeView,
+    DifferenceView,
     EntryView,
     Handler,
+    ImageCompare,
     ImageHistory,
     ImageShow,
     ImageUpgrade,
@@ -32,36 +33,36 @@ from batos.protocol import (
     MethodView,
     MissionUndo,
     MissionUndone,
+    ObjectsCompared,
     PlaceHistory,
     PlaceView,
     RequestContext,
-    RequestFailed,
 )
 from batos.uvm import (
     BadPath,
     CommitFateUnknown,
+    Comparison,
     Image,
     LiveMethod,
     Portrait,
     Root,
-    Transient,
     Undone,
-    UvmError,
     UvmObject,
     changes_of,
+    compare,
     install_method,
     method_history,
     own_methods,
     place_at,
     portray,
     revert_method,
+    seen_tid,
 )
 
 ARCHITECT = "architect"
 """Who asks for all of this: only a person's console does, and what it installs runs in the kernels themselves."""
 HISTORY_LIMIT = 1000
 """Changes that one answer lists at most."""
-TID_DIGITS = 16
 WRITE_TRIES = 3
 """How often a change is tried where the fate of its commit is unknown: what is in already is not changed again."""
 
@@ -71,12 +72,12 @@ T = TypeVar("T")
 class Inspecting:
     """Handlers by type of message. Reading needs a snapshot each; writing goes through the guardians."""
 
-    def __init__(self, *, image: Image, kernel: str) -> None:
+    def __init__(self, *, image: Image, kernel: Kernel) -> None:
         """Begin.
 
         Args:
             image: what is looked at.
-            kernel: name of this kernel, for the transactions' note.
+            kernel: this one: the transactions' note has its name, and an upgrade is made by the newest release alone.
         """
         self._image = image
         self._kernel = kernel
@@ -87,6 +88,7 @@ class Inspecting:
             ImageShow: self._show,
             ImageHistory: self._history,
             MethodHistory: self._versions,
+            ImageCompare: self._compare,
             MethodInstall: self._install,
             MethodRevert: self._revert,
             ImageUpgrade: self._upgrade,
@@ -95,9 +97,11 @@ class Inspecting:
 
     async def _show(self, message: ImageShow, context: RequestContext) -> PlaceView:
         del context
-        return await asyncio.to_thread(
-            self._look, lambda root: _place_view(portray(place_at(root, message.path)), message.at), message.at
-        )
+
+        def look(root: Root) -> PlaceView:
+            return _place_view(portray(place_at(root, message.path)), seen_tid(root))
+
+        return await self._looked(look, message.at)
 
     async def _history(self, message: ImageHistory, context: RequestContext) -> PlaceHistory:
         del context
@@ -105,9 +109,13 @@ class Inspecting:
 
         def look(root: Root) -> PlaceHistory:
             changes = changes_of(place_at(root, message.path), limit)
-            return PlaceHistory(path=message.path, changes=tuple(ChangeView(**vars(change)) for change in changes))
+            return PlaceHistory(
+                path=message.path,
+                changes=tuple(ChangeView(**vars(change)) for change in changes),
+                as_of=seen_tid(root),
+            )
 
-        return await asyncio.to_thread(self._look, look)
+        return await self._looked(look, message.at)
 
     async def _versions(self, message: MethodHistory, context: RequestContext) -> MethodVersions:
         del context
@@ -120,9 +128,20 @@ class Inspecting:
                 path=message.path,
                 versions=tuple(_method_view(version, source=True) for version in versions),
                 in_force=current.number if current is not None else 0,
+                as_of=seen_tid(root),
             )
 
-        return await asyncio.to_thread(self._look, look)
+        return await self._looked(look, message.at)
+
+    async def _compare(self, message: ImageCompare, context: RequestContext) -> ObjectsCompared:
+        del context
+
+        def look(root: Root) -> ObjectsCompared:
+            obj = _object(root, message.path)
+            found = compare(obj, _object(root, message.other) if message.other else None)
+            return _compared_view(found, message, seen_tid(root))
+
+        return await self._looked(look, message.at)
 
     async def _install(self, message: MethodInstall, context: RequestContext) -> MethodInForce:
         del context
@@ -150,16 +169,17 @@ class Inspecting:
         del context
         return await asyncio.to_thread(self._undone, message)
 
+    async def _looked(self, look: Callable[[Root], T], at: str) -> T:
+        return await asyncio.to_thread(looking.look, self._image, look, at)
+
     def _undone(self, message: MissionUndo) -> MissionUndone:
         def work(root: Root) -> tuple[str, Undone]:
             before = missions.find(root, message.mission_id)
-            again = before is not None and before.state == missions.UNDONE
             done = missions.undo_thought(root, message.mission_id)
-            if not again:
-                mind.touch_organization(root, ARCHITECT)
+            mind.keep_organization(root, ARCHITECT)
             return missions.tid(before), done
 
-        with _faults():
+        with looking.refusals():
             tid = ""
             if message.dry_run:
                 with self._image.session() as session:
@@ -169,8 +189,7 @@ class Inspecting:
                 note = f"undo the thought of {message.mission_id}"
                 thought, done = self._written(work, user=ARCHITECT, note=note)
                 with self._image.snapshot() as root:
-                    # Nobody writes an UNDONE mission's record again, while others commit at any time.
-                    tid = missions.written_in(missions.find(root, message.mission_id))
+                    tid = undone_tid(missions.find(root, message.mission_id))
         return MissionUndone(
             mission_id=message.mission_id,
             thought=thought,
@@ -181,19 +200,23 @@ class Inspecting:
         )
 
     def _upgraded(self, message: ImageUpgrade) -> ImageUpgraded:
+        def decide(root: Root) -> tuple[list[upgrade.Upgrade], int]:
+            mind.compatibility.refuse_older_release(root, self._kernel.release)
+            return upgrade.upgrade(root, message.take)
+
         def work(root: Root) -> tuple[list[upgrade.Upgrade], int]:
-            found = upgrade.upgrade(root, message.take)
-            mind.touch_organization(root, ARCHITECT)
+            found = decide(root)
+            mind.keep_organization(root, ARCHITECT)
             return found
 
-        with _faults():
+        with looking.refusals():
             # Looked at first: what changes nothing need not be written.
             with self._image.session() as session:
-                decided, same = upgrade.upgrade(session.begin(), message.take)
+                decided, same = decide(session.begin())
                 session.abort()
             tid = ""
             if not message.dry_run and any(one.outcome in upgrade.WRITES for one in decided):
-                decided, same = self._written(work, user=ARCHITECT, note=f"upgrade by {self._kernel}")
+                decided, same = self._written(work, user=ARCHITECT, note=f"upgrade by {self._kernel.name}")
                 written = [one.path for one in decided if one.outcome in upgrade.WRITES]
                 with self._image.snapshot() as root:
                     tid = portray(place_at(root, written[0])).tid if written else ""
@@ -216,12 +239,12 @@ class Inspecting:
         def work(root: Root) -> tuple[LiveMethod, bool]:
             before = _in_force(root, path)
             method = change(root)
+            mind.compatibility.note_method(root, path)
             changed = before is None or before.number != method.number
-            if changed:
-                mind.touch_organization(root, ARCHITECT)
+            mind.keep_organization(root, ARCHITECT)
             return method, changed
 
-        with _faults():
+        with looking.refusals():
             method, changed = self._written(work, user=ARCHITECT, note=f"{what}: {path}")
             with self._image.snapshot() as root:
                 tid = portray(place_at(root, path)).tid
@@ -235,59 +258,6 @@ class Inspecting:
                 if last:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
-
-    def _look(self, look: Callable[[Root], T], at: str = "") -> T:
-        with _faults(), self._view(at) as root:
-            return look(root)
-
-    def _view(self, at: str) -> AbstractContextManager[Root]:
-        return self._image.at(moment(at)) if at else self._image.snapshot()
-
-
-def moment(text: str) -> str | dt.datetime:
-    """Return the tid or time that a text means.
-
-    Raises:
-        RequestFailed: it is neither.
-    """
-    if len(text) == TID_DIGITS and set(text) <= set("0123456789abcdef"):
-        return text
-    try:
-        return dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestFailed(
-            "moment_invalid",
-            f"{text!r} is neither a transaction nor a time",
-            "give 16 hexadecimal digits, or a time like 2026-01-31T12:00:00+00:00",
-        ) from None
-
-
-class _Faults(AbstractContextManager[None]):
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, mind.MindError | KernelError):
-            raise RequestFailed(error.code, error.message, error.hint) from error
-        if isinstance(error, Transient):
-            raise RequestFailed(
-                "image_unreachable", f"the image does not answer: {error}", "is it up?", transient=True
-            ) from error
-        if isinstance(error, UvmError):
-            raise RequestFailed(_CODES.get(type(error).__name__, "image_refused"), str(error)) from error
-
-
-def _faults() -> _Faults:
-    """Turn what the image raises into refusals that the bus carries."""
-    return _Faults()
-
-
-_CODES = {
-    "BadPath": "path_unknown",
-    "NoSuchMoment": "moment_unknown",
-    "NoSuchVersion": "version_unknown",
-    "BrokenMethod": "method_broken",
-    "BadSlotName": "method_name",
-    "CovenantBroken": "covenant_broken",
-    "CommitFateUnknown": "commit_fate_unknown",
-}
 
 
 def _own_method(root: Root, path: str, *, new: bool = False) -> tuple[UvmObject, str]:
@@ -304,12 +274,22 @@ def _own_method(root: Root, path: str, *, new: bool = False) -> tuple[UvmObject,
     above, _, name = path.strip().rpartition(".")
     if not above or not name.isidentifier():
         raise BadPath(path, "write the object's path, a dot and the method's name")
-    holder = place_at(root, above).value
-    if not isinstance(holder, UvmObject):
-        raise BadPath(above, "it is no object")
+    holder = _object(root, above)
     if not new and not method_history(holder, name):
         raise BadPath(path, f"{above} has no live method {name!r} of its own, and never had")
     return holder, name
+
+
+def _object(root: Root, path: str) -> UvmObject:
+    """Return the object at a path.
+
+    Raises:
+        BadPath: there is none.
+    """
+    found = place_at(root, path).value
+    if not isinstance(found, UvmObject):
+        raise BadPath(path, "it is no object")
+    return found
 
 
 def _in_force(root: Root, path: str) -> LiveMethod | None:
@@ -317,19 +297,33 @@ def _in_force(root: Root, path: str) -> LiveMethod | None:
     return own_methods(holder).get(name)
 
 
-def _place_view(portrait: Portrait, at: str) -> PlaceView:
+def _place_view(portrait: Portrait, as_of: str) -> PlaceView:
     return PlaceView(
         path=portrait.path,
         kind=portrait.kind,
         oid=portrait.oid,
         tid=portrait.tid,
-        as_of=at,
+        as_of=as_of,
         parents=portrait.parents,
         entries=tuple(EntryView(**vars(entry)) for entry in portrait.entries),
         methods=tuple(_method_view(method, source=portrait.kind == "method") for method in portrait.methods),
         inherited=tuple(InheritedView(**vars(one)) for one in portrait.inherited),
         text=portrait.text,
         items=portrait.items,
+    )
+
+
+def _compared_view(found: Comparison, asked: ImageCompare, as_of: str) -> ObjectsCompared:
+    return ObjectsCompared(
+        path=asked.path,
+        other=asked.other or found.other,
+        is_ancestor=found.is_ancestor,
+        parents=found.parents,
+        other_parents=found.other_parents,
+        same_parents=found.same_parents,
+        differences=tuple(DifferenceView(**vars(one)) for one in found.differences),
+        same=found.same,
+        as_of=as_of,
     )
 
 

@@ -7,7 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from batos import mind
+from batos.kernel import looking
 from batos.kernel.metrics import KernelMetrics
 from batos.kernel.missions import is_id
 from batos.mind import adapters, orders
@@ -31,7 +34,7 @@ from batos.protocol import (
     RosterGet,
     VesselCard,
 )
-from batos.uvm import CommitFateUnknown, CovenantBroken, IdentityGuardian, Image, Transient, plain
+from batos.uvm import CommitFateUnknown, CovenantBroken, IdentityGuardian, Image, Transient, plain, seen_tid
 
 REPLICA = "inference"
 """Kind of the vessels that answer prompts, and the service they answer by."""
@@ -84,7 +87,13 @@ class Learning:
     async def get_order(self, message: OrderGet, context: RequestContext) -> OrderStatus:
         """Return how a training order stands."""
         del context
-        return orders.status(await asyncio.to_thread(self._order, message.order_id))
+        if not message.at:
+            return orders.status(await asyncio.to_thread(self._order, message.order_id))
+
+        def work(root: mind.Root) -> OrderStatus:
+            return msgspec.structs.replace(orders.status(orders.get(root, message.order_id)), as_of=seen_tid(root))
+
+        return await asyncio.to_thread(self._read, work, message.at)
 
     async def promote(self, message: AdapterPromote, context: RequestContext) -> AdapterBound:
         """Have every replica load an order's adapter, then bind it. An order that is bound stays as it is."""
@@ -169,9 +178,9 @@ class Learning:
             except CommitFateUnknown as error:
                 _log.warning("%s: %s", note, error)
                 if last:
-                    raise _unreachable(error) from error
+                    raise looking.unreachable(error) from error
             except Transient as error:
-                raise _unreachable(error) from error
+                raise looking.unreachable(error) from error
             except mind.MindError as error:
                 raise RequestFailed(error.code, error.message, error.hint) from error
             except CovenantBroken as error:
@@ -187,14 +196,8 @@ class Learning:
     def _persona_tid(self, persona: str) -> str:
         return self._read(lambda root: _tid(mind.persona(root, persona).dna))
 
-    def _read(self, look: Callable[[mind.Root], T]) -> T:
-        try:
-            with self._image.snapshot() as root:
-                return look(root)
-        except mind.MindError as error:
-            raise RequestFailed(error.code, error.message, error.hint) from error
-        except Transient as error:
-            raise _unreachable(error) from error
+    def _read(self, work: Callable[[mind.Root], T], at: str = "") -> T:
+        return looking.look(self._image, work, at)
 
 
 def _loaded(root: mind.Root, order_id: str) -> None:
@@ -231,9 +234,3 @@ def _tid(record: Any) -> str:
     """Return the transaction that wrote a record last."""
     record._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
     return bytes(record._p_serial).hex()  # noqa: SLF001 - as above
-
-
-def _unreachable(error: Exception) -> RequestFailed:
-    return RequestFailed(
-        "image_unreachable", f"the image does not answer: {error}", "is it up? see `batos status`", transient=True
-    )

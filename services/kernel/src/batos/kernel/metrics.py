@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from batos.uvm.sandbox_errors import RULES
+
 _CYCLE_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _PROMPT_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -51,12 +53,19 @@ class KernelMetrics:
         )
         self.tokens = Counter("batos_kernel_tokens", "Tokens of prompts and answers", ["kind"], registry=registry)
         self.bindings = Counter("batos_kernel_bindings", "Adapters bound, by act", ["act"], registry=registry)
+        self.stopped = Counter(
+            "batos_kernel_methods_stopped",
+            "Methods of cycles that the sandbox stopped or refused, by rule",
+            ["rule"],
+            registry=registry,
+        )
         for counter, values in (
             (self.accepted, ("false", "true")),
             (self.missions, ("COMPLETE", "FAILED", "fenced", "left")),
             (self.prompts, ("answered", "failed")),
             (self.tokens, ("prompt", "completion")),
             (self.bindings, ("promote", "rollback")),
+            (self.stopped, sorted(RULES)),
         ):
             # A series that begins with its first event hides that event from every rate.
             for value in values:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from BTrees.OOBTree import OOBTree, OOTreeSet
 
+from batos.kernel import mission_shape
 from batos.kernel.errors import Fenced, KernelError
+from batos.kernel.mission_shape import AT_FIRST, thought_tid, whole
 from batos.kernel.ticket import CycleOutcome, Ticket
 from batos.mind import Root, log_memory
 from batos.protocol import MissionStatus, Usage, new_id
@@ -28,9 +30,9 @@ ID_DIGITS = 32
 
 ACCEPTED = "ACCEPTED"
 RUNNING = "RUNNING"
-COMPLETE = "COMPLETE"
+COMPLETE = mission_shape.COMPLETE
 FAILED = "FAILED"
-UNDONE = "UNDONE"
+UNDONE = mission_shape.UNDONE
 ENDED = (COMPLETE, FAILED, UNDONE)
 
 _KEEP = ""
@@ -121,6 +123,7 @@ def create(
         adoptions=0,
         cycle_id="",
         submitted_at=time.time(),
+        **AT_FIRST,
     )
     shard[mission_id] = record
     root[MISSIONS].open[_place(mission_id)].insert(mission_id)
@@ -268,24 +271,24 @@ def find(root: Root, mission_id: str) -> Any:
 
 def status(record: Any) -> MissionStatus:
     """Return what the bus says of a mission."""
-    ended = record.state in ENDED
-    prompt_tokens, completion_tokens = record.usage if ended else (0, 0)
+    own = whole(record)
+    prompt_tokens, completion_tokens = own["usage"]
     return MissionStatus(
         mission_id=record.mission_id,
         text=record.text,
         state=record.state,
         author=record.author,
-        answer=record.answer if ended else "",
-        error=record.error if ended else "",
+        answer=own["answer"],
+        error=own["error"],
         cycle_id=record.cycle_id,
         tid=tid(record),
-        personas=tuple(record.personas) if ended else (),
-        weaver=(record.weaver if ended else "") or record.requested_weaver,
-        model=record.model if ended else "",
-        adapter=record.adapter if ended else "",
-        dna_version=record.dna_version if ended else 0,
+        personas=tuple(own["personas"]),
+        weaver=own["weaver"] or record.requested_weaver,
+        model=own["model"],
+        adapter=own["adapter"],
+        dna_version=own["dna_version"],
         usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens),
-        duration_ms=record.duration_ms if ended else 0,
+        duration_ms=own["duration_ms"],
         kernel=record.kernel,
         incarnation=record.incarnation,
         epoch=record.epoch,
@@ -294,16 +297,8 @@ def status(record: Any) -> MissionStatus:
 
 
 def tid(record: Any) -> str:
-    """Return the transaction that a mission's thought committed as: if COMPLETE, the last that wrote its record."""
-    if record.state == UNDONE:
-        return str(record.thought_tid)
-    return written_in(record) if record.state == COMPLETE else ""
-
-
-def written_in(record: Any) -> str:
-    """Return the transaction that wrote a mission's record last."""
-    record._p_activate()  # noqa: SLF001 - ZODB's public protocol; a ghost knows no serial
-    return cast(bytes, record._p_serial).hex()  # noqa: SLF001 - as above
+    """Return the transaction that a mission's thought committed as; empty where none did."""
+    return thought_tid(record)
 
 
 def newest(root: Root, limit: int) -> list[Any]:

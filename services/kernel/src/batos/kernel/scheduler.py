@@ -18,6 +18,7 @@ from batos.kernel.genesis import AUTHOR as GENESIS
 from batos.kernel.metacognition import Metacognition
 from batos.kernel.metrics import KernelMetrics
 from batos.kernel.missions import OpenMission, Owner
+from batos.kernel.registration import Registration
 from batos.kernel.running import Places, Runner
 from batos.kernel.segments import SegmentFolder, lines
 from batos.kernel.ticket import EventSink, Ticket
@@ -37,6 +38,7 @@ class Scheduler:
         owner: Owner,
         places: Places,
         runner: Runner,
+        registration: Registration,
         peer: Peer,
         log: Metacognition,
         logs: Path,
@@ -57,6 +59,7 @@ class Scheduler:
             owner: this kernel.
             places: where missions may run.
             runner: runs them.
+            registration: told which kernels are gone.
             peer: asked who is on the bus.
             log: the metacognition log of this kernel.
             logs: the folder of all kernels' logs on this machine.
@@ -74,6 +77,7 @@ class Scheduler:
         self._owner = owner
         self._places = places
         self._runner = runner
+        self._registration = registration
         self._peer = peer
         self._log = log
         self._logs = logs
@@ -126,6 +130,7 @@ class Scheduler:
 
     async def _look(self) -> None:
         """Read the open missions once and do what there is to do."""
+        await asyncio.to_thread(self._registration.keep, self._absence.gone)
         outlook = await asyncio.to_thread(self._outlook)
         self._strays = outlook.strays
         self._metrics.waiting.set(len(outlook.waiting))

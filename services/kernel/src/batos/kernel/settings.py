@@ -53,6 +53,21 @@ class KernelSettings(VesselSettings):
     kernel_load_timeout_s: float = Field(
         default=120.0, ge=1, le=3600, description="Seconds that a replica may take to load an adapter."
     )
+    kernel_sandbox_workers: int = Field(
+        default=4, ge=1, le=64, description="Methods of cycles that run at a time; one that waits for the model counts."
+    )
+    kernel_sandbox_wall_s: float = Field(
+        default=180.0,
+        ge=0.1,
+        le=7200,
+        description="Seconds that a cycle's method may take, with the model's answers that it waits for.",
+    )
+    kernel_sandbox_cpu_s: float = Field(
+        default=1.0, ge=0.05, le=60, description="Seconds that a cycle's method may compute."
+    )
+    kernel_sandbox_memory_bytes: int = Field(
+        default=67_108_864, ge=1_048_576, le=4_294_967_296, description="Bytes that a cycle's method may fill."
+    )
     kernel_log_segment_bytes: int = Field(
         default=67_108_864, ge=4096, le=4_294_967_296, description="Bytes after which the log begins a new segment."
     )

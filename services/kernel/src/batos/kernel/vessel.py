@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from ZODB.POSException import ConflictError
 
+from batos.kernel import interface
 from batos.kernel.answering import Answering
 from batos.kernel.awakening import awaken, opened_aside, probe
 from batos.kernel.engine import BusEngine
@@ -20,13 +21,18 @@ from batos.kernel.intake import Intake
 from batos.kernel.learning import Learning
 from batos.kernel.metacognition import Metacognition
 from batos.kernel.metrics import KernelMetrics
+from batos.kernel.migrating import Migrating
 from batos.kernel.missions import Owner
 from batos.kernel.redaction import Redactor, redaction_key
+from batos.kernel.registration import Registration
 from batos.kernel.running import Places, Runner
+from batos.kernel.sandboxing import kernel_sandbox
 from batos.kernel.scheduler import Scheduler
 from batos.kernel.segments import SegmentFolder
 from batos.kernel.settings import KernelSettings
 from batos.kernel.watching import MissionWatch
+from batos.mind import MindError
+from batos.mind.compatibility import Kernel
 from batos.protocol import (
     AdapterPromote,
     AdapterRollback,
@@ -37,11 +43,14 @@ from batos.protocol import (
     ProtocolError,
 )
 from batos.uvm import BadImageUri, BatOSUVM, CovenantBroken, Image, UvmError
+from batos.uvm.sandbox import Sandbox
 from batos.vessel import StartFailed, Vessel, VesselError
 
 SERVICE = "kernel"
 LOG_FOLDER = "log"
 REDACTION_KEY = "redaction.key"
+LEAVE_TIMEOUT_S = 5.0
+"""How long the end waits for the image to take this kernel off its list, in seconds."""
 
 _log = logging.getLogger("batos.kernel")
 
@@ -56,6 +65,7 @@ class KernelVessel(Vessel[KernelSettings]):
         super().__init__(settings)
         self.metrics = KernelMetrics(self.registry)
         self.owner = Owner(self.name, self.incarnation)
+        self.plank = Kernel(self.name, self.incarnation, self.version, host=interface.HOST, image=interface.IMAGE)
         self._places = Places(settings.kernel_slots)
         self._idle = asyncio.Event()
         self._awakening: asyncio.Task[None] | None = None
@@ -64,6 +74,9 @@ class KernelVessel(Vessel[KernelSettings]):
         self._log: Metacognition | None = None
         self._intake: Intake | None = None
         self._watch: MissionWatch | None = None
+        self._registration: Registration | None = None
+        self._migrating: Migrating | None = None
+        self._sandbox: Sandbox | None = None
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._log_fault = ""
@@ -97,8 +110,7 @@ class KernelVessel(Vessel[KernelSettings]):
         await self._end_tasks()
         if self._log is not None:
             self._log.record(EventType.VESSEL, detail={"what": "draining", "running": self._places.taken})
-        if self._watch is not None:
-            self._watch.leave()
+        self._send_away()
         while self._places.taken:
             self._idle.clear()
             await self._idle.wait()
@@ -108,20 +120,32 @@ class KernelVessel(Vessel[KernelSettings]):
         """Give back what still runs, and let go of everything."""
         self._places.set_open(False)
         await self._end_tasks()
-        if self._watch is not None:
-            self._watch.leave()
+        self._send_away()
         if self._runner is not None:
             await asyncio.to_thread(self._release, self._runner)
             await asyncio.to_thread(self._runner.close)
+        if self._sandbox is not None:
+            await asyncio.to_thread(self._sandbox.close)
         if self._intake is not None:
             await asyncio.to_thread(self._intake.close)
         if self._watch is not None:
             await asyncio.to_thread(self._watch.close)
+        if self._migrating is not None:
+            await asyncio.to_thread(self._migrating.close)
+        if self._registration is not None:
+            await self._leave(self._registration)
         if self._log is not None:
             self._log.record(EventType.VESSEL, detail={"what": "stopped"})
             await self._log.close()
         if self._uvm is not None:
             await asyncio.to_thread(self._uvm.close)
+
+    def _send_away(self) -> None:
+        """Let others answer who waits here, and go on with what takes long."""
+        if self._watch is not None:
+            self._watch.leave()
+        if self._migrating is not None:
+            self._migrating.leave()
 
     # ------------------------------------------------------------------------------------------ awakening
 
@@ -129,7 +153,7 @@ class KernelVessel(Vessel[KernelSettings]):
         """Try until the image is open, its covenants hold and the engine answers; then serve."""
         uvm = await self._opened()
         self._uvm = uvm
-        await self._until(lambda: asyncio.to_thread(awaken, uvm.image, self.name), "the image")
+        await self._until(lambda: asyncio.to_thread(awaken, uvm.image, self.plank), "the image")
         self._serve(uvm.image, log)
         await self._until(lambda: probe(self.peer, self.settings.kernel_probe_timeout_s), "the engine")
         self._awake = True
@@ -158,7 +182,7 @@ class KernelVessel(Vessel[KernelSettings]):
                 await step()
             except BadImageUri as error:
                 raise StartFailed("image_address", str(error), "correct BATOS_IMAGE_URI") from error
-            except CovenantBroken as error:
+            except (CovenantBroken, MindError) as error:
                 reason = f"{error}"
             except (UvmError, ProtocolError, ConflictError) as error:
                 reason = f"{what} does not answer: {error}"
@@ -187,6 +211,7 @@ class KernelVessel(Vessel[KernelSettings]):
         """Build what thinks and answers, and say so on the bus. The bus sends shared work only once this is ready."""
         settings, loop = self.settings, asyncio.get_running_loop()
         events = BusEvents(self.peer, loop)
+        image.sandbox = self._sandbox = kernel_sandbox(settings, log, self.metrics)
         watch = self._watch = MissionWatch(image, poll_s=settings.kernel_wait_poll_s, metrics=self.metrics)
 
         def engine_for(mission_id: str) -> BusEngine:
@@ -219,11 +244,15 @@ class KernelVessel(Vessel[KernelSettings]):
             on_free=freed,
             tidy=tidy,
         )
+        registration = self._registration = Registration(
+            image, self.plank, lambda words: loop.call_soon_threadsafe(self.set_notice, words)
+        )
         scheduler = self._scheduler = Scheduler(
             image=image,
             owner=self.owner,
             places=self._places,
             runner=runner,
+            registration=registration,
             peer=self.peer,
             log=log,
             logs=settings.home / LOG_FOLDER,
@@ -254,7 +283,8 @@ class KernelVessel(Vessel[KernelSettings]):
             kernel=self.name,
             text_bytes=settings.kernel_text_bytes,
         )
-        inspecting = Inspecting(image=image, kernel=self.name)
+        inspecting = Inspecting(image=image, kernel=self.plank)
+        migrating = self._migrating = Migrating(image=image, owner=self.owner, events=events, log=log)
         learning = Learning(
             peer=self.peer,
             image=image,
@@ -267,6 +297,7 @@ class KernelVessel(Vessel[KernelSettings]):
             {
                 **answering.handlers(),
                 **inspecting.handlers(),
+                **migrating.handlers(),
                 OrderCreate: learning.create_order,
                 OrderGet: learning.get_order,
                 AdapterPromote: learning.promote,
@@ -296,6 +327,13 @@ class KernelVessel(Vessel[KernelSettings]):
         except (UvmError, ConflictError) as error:
             _log.error("missions could not be given back, others will adopt them: %s", error)
 
+    async def _leave(self, registration: Registration) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await asyncio.to_thread(registration.leave)
+        except (UvmError, ConflictError, TimeoutError) as error:
+            _log.warning("the image still lists this kernel, others will find that it is gone: %r", error)
+
     async def _end_tasks(self) -> None:
         tasks = [task for task in (self._awakening, self._scheduling) if task is not None]
         for task in tasks:
@@ -311,6 +349,8 @@ class KernelVessel(Vessel[KernelSettings]):
             error = error.exceptions[0]
         _log.error("task %s of the kernel failed", task.get_name(), exc_info=error)
         known = error if isinstance(error, VesselError) else None
+        if isinstance(error, MindError):
+            known = VesselError(error.code, error.message, error.hint)
         code = error.code if isinstance(error, KernelError) else "kernel_failed"
         self.fail(
             known or VesselError(code, f"{task.get_name()} failed: {type(error).__name__}: {error}", "see its log")

@@ -11,6 +11,8 @@ from batos.protocol.messages.care import (
     ImageBackedUp,
     ImageBackup,
     ImageFault,
+    ImageLook,
+    ImageLooked,
     ImagePack,
     ImagePacked,
     ImagePin,
@@ -70,7 +72,9 @@ from batos.protocol.messages.inference import (
 )
 from batos.protocol.messages.inspection import (
     ChangeView,
+    DifferenceView,
     EntryView,
+    ImageCompare,
     ImageHistory,
     ImageShow,
     ImageUpgrade,
@@ -83,6 +87,7 @@ from batos.protocol.messages.inspection import (
     MethodUpgrade,
     MethodVersions,
     MethodView,
+    ObjectsCompared,
     PlaceHistory,
     PlaceView,
 )
@@ -101,6 +106,11 @@ from batos.protocol.messages.learning import (
 from batos.protocol.messages.message import (
     ErrorReply,
     Message,
+)
+from batos.protocol.messages.migration import (
+    ImageMigrate,
+    ImageMigrated,
+    MigrationView,
 )
 from batos.protocol.messages.missions import (
     LeftView,
@@ -141,10 +151,12 @@ Request = (
     | AdapterRollback
     | ImageShow
     | ImageHistory
+    | ImageCompare
     | MethodHistory
     | MethodInstall
     | MethodRevert
     | ImageUpgrade
+    | ImageMigrate
     | MissionUndo
     | ImageBackup
     | ImageVerify
@@ -152,6 +164,7 @@ Request = (
     | ImagePin
     | ImageUnpin
     | ImagePinsGet
+    | ImageLook
 )
 Reply = (
     Roster
@@ -175,14 +188,17 @@ Reply = (
     | PlaceView
     | PlaceHistory
     | MethodVersions
+    | ObjectsCompared
     | MethodInForce
     | ImageUpgraded
+    | ImageMigrated
     | MissionUndone
     | ImageBackedUp
     | ImageRestored
     | ImageVerified
     | ImagePacked
     | ImagePins
+    | ImageLooked
 )
 Event = StateEntered | FacetAsked | TokenDelta | FacetAnswered | MissionEnded | Progress | VesselChanged
 
@@ -199,6 +215,7 @@ __all__ = [
     "ChatMessage",
     "Curate",
     "DatasetBuilt",
+    "DifferenceView",
     "Drain",
     "Draining",
     "EngineDescribe",
@@ -215,8 +232,13 @@ __all__ = [
     "HelloWanted",
     "ImageBackedUp",
     "ImageBackup",
+    "ImageCompare",
     "ImageFault",
     "ImageHistory",
+    "ImageLook",
+    "ImageLooked",
+    "ImageMigrate",
+    "ImageMigrated",
     "ImagePack",
     "ImagePacked",
     "ImagePin",
@@ -243,6 +265,7 @@ __all__ = [
     "MethodUpgrade",
     "MethodVersions",
     "MethodView",
+    "MigrationView",
     "MissionAccepted",
     "MissionEnded",
     "MissionList",
@@ -252,6 +275,7 @@ __all__ = [
     "MissionUndone",
     "MissionWait",
     "Missions",
+    "ObjectsCompared",
     "OrderCreate",
     "OrderGet",
     "OrderStatus",

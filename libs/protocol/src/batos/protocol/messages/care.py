@@ -1,4 +1,4 @@
-"""Care for the image's files: backup, restore, verify, pack, pins. Service `image`."""
+"""Care for the image's files: backup, restore, verify, pack, pins, a look at how they are. Service `image`."""
 
 from __future__ import annotations
 
@@ -117,6 +117,8 @@ class ImagePacked(Message, frozen=True, kw_only=True):
     objects_before: int
     objects_after: int
     duration_ms: int
+    earliest: str = ""
+    """The earliest transaction as of which the image can be looked at; empty where all can."""
 
 
 class ImagePin(Message, frozen=True, kw_only=True):
@@ -154,3 +156,26 @@ class ImagePins(Message, frozen=True, kw_only=True):
     """All pins, the oldest moment first."""
 
     pins: tuple[PinView, ...]
+
+
+class ImageLook(Message, frozen=True, kw_only=True):
+    """To the image: how are its files, and what was done for them?"""
+
+
+class ImageLooked(Message, frozen=True, kw_only=True):
+    """How the image's files are. Times are seconds since the epoch; 0: never."""
+
+    file_bytes: int
+    blob_bytes: int
+    free_bytes: int
+    """On the disk of the image's file."""
+    oldest_at: float
+    """Of the oldest transaction that is kept."""
+    backup_at: float = 0.0
+    backup_folder: str = ""
+    backup_whole: bool = False
+    """Whether the last backup has all that is stored: nothing was committed since."""
+    packed_at: float = 0.0
+    pack_error: str = ""
+    """Why the last pack by schedule could not be done; empty where it could, or none was due since the vessel began."""
+    pins: tuple[PinView, ...] = ()

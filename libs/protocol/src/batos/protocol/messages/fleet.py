@@ -24,6 +24,8 @@ class VesselCard(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why it is not ready, in words."""
     draining: bool = False
+    notice: str = ""
+    """What is wrong although it is ready, in words; empty where nothing is."""
 
 
 class Hello(Message, frozen=True, kw_only=True):

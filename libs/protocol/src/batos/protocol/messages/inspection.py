@@ -52,7 +52,7 @@ class PlaceView(Message, frozen=True, kw_only=True):
     tid: str = ""
     """The transaction that wrote its record last."""
     as_of: str = ""
-    """The newest transaction that this view sees."""
+    """Up to which tid this view sees; where a time was asked for, that of its very moment."""
     parents: tuple[str, ...] = ()
     entries: tuple[EntryView, ...] = ()
     methods: tuple[MethodView, ...] = ()
@@ -66,6 +66,8 @@ class ImageHistory(Message, frozen=True, kw_only=True):
 
     path: str
     limit: int = 50
+    at: str = ""
+    """A moment of the past, as `ImageShow` has it."""
 
 
 class ChangeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,12 +87,16 @@ class PlaceHistory(Message, frozen=True, kw_only=True):
 
     path: str
     changes: tuple[ChangeView, ...]
+    as_of: str = ""
+    """Up to which tid this view sees; where a time was asked for, that of its very moment."""
 
 
 class MethodHistory(Message, frozen=True, kw_only=True):
     """All versions of the live method at a path (`lobby.traits_obj.recall_`), with their sources."""
 
     path: str
+    at: str = ""
+    """A moment of the past, as `ImageShow` has it."""
 
 
 class MethodVersions(Message, frozen=True, kw_only=True):
@@ -99,6 +105,49 @@ class MethodVersions(Message, frozen=True, kw_only=True):
     path: str
     versions: tuple[MethodView, ...]
     in_force: int
+    as_of: str = ""
+    """Up to which tid this view sees; where a time was asked for, that of its very moment."""
+
+
+class ImageCompare(Message, frozen=True, kw_only=True):
+    """What does the object at a path have that another has not, and the other way round?"""
+
+    path: str
+    other: str = ""
+    """Path of the other object; empty: its ancestor, the object that it was cloned from."""
+    at: str = ""
+    """A moment of the past, as `ImageShow` has it."""
+
+
+class DifferenceView(msgspec.Struct, frozen=True, kw_only=True):
+    """A slot or live method of its own in which an object differs from the other one."""
+
+    name: str
+    kind: str
+    """`slot` or `method`."""
+    change: str
+    """`added` (the other has none), `removed` (only the other has one), `changed`."""
+    before: str = ""
+    """Of the other object: a slot's value in one line, a method's source; empty where it has none."""
+    after: str = ""
+    """Of the object itself."""
+
+
+class ObjectsCompared(Message, frozen=True, kw_only=True):
+    """Two objects, slot by slot and method by method; what they inherit is compared by their parents alone."""
+
+    path: str
+    other: str
+    is_ancestor: bool
+    """Whether the other one is the object that this one was cloned from."""
+    parents: tuple[str, ...]
+    other_parents: tuple[str, ...]
+    same_parents: bool
+    differences: tuple[DifferenceView, ...]
+    same: int
+    """How many slots and methods are the same."""
+    as_of: str = ""
+    """Up to which tid this view sees; where a time was asked for, that of its very moment."""
 
 
 class MethodInstall(Message, frozen=True, kw_only=True):

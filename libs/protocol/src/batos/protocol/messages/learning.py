@@ -59,6 +59,8 @@ class OrderGet(Message, frozen=True, kw_only=True):
     """To a kernel: how does this training order stand?"""
 
     order_id: str
+    at: str = ""
+    """A moment of the past, as `ImageShow` has it."""
 
 
 class OrderStatus(Message, frozen=True, kw_only=True):
@@ -76,6 +78,8 @@ class OrderStatus(Message, frozen=True, kw_only=True):
     """Relative improvement over the base that the gate asks for, for example 0.02."""
     verdict: str = ""
     error: str = ""
+    as_of: str = ""
+    """Up to which tid this view sees; empty where no moment of the past was asked for."""
 
 
 class AdapterPromote(Message, frozen=True, kw_only=True):

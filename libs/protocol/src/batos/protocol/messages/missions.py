@@ -38,6 +38,8 @@ class MissionWait(Message, frozen=True, kw_only=True):
 
     mission_id: str
     timeout_s: float = 0.0
+    at: str = ""
+    """A moment of the past, as `ImageShow` has it: how did it stand then? Answers at once."""
 
 
 class MissionStatus(Message, frozen=True, kw_only=True):
@@ -65,18 +67,24 @@ class MissionStatus(Message, frozen=True, kw_only=True):
     incarnation: str = ""
     epoch: int = 0
     submitted_at: float = 0.0
+    as_of: str = ""
+    """Up to which tid this view sees; empty where no moment of the past was asked for."""
 
 
 class MissionList(Message, frozen=True, kw_only=True):
     """To any kernel: the newest missions."""
 
     limit: int = 20
+    at: str = ""
+    """A moment of the past, as `ImageShow` has it."""
 
 
 class Missions(Message, frozen=True, kw_only=True):
     """Newest first."""
 
     missions: tuple[MissionStatus, ...]
+    as_of: str = ""
+    """Up to which tid this view sees; where a time was asked for, that of its very moment."""
 
 
 class MissionUndo(Message, frozen=True, kw_only=True):
@@ -111,6 +119,8 @@ class PersonaGet(Message, frozen=True, kw_only=True):
     """To any kernel: one persona as the image holds it."""
 
     persona: str
+    at: str = ""
+    """A moment of the past, as `ImageShow` has it."""
 
 
 class PersonaView(Message, frozen=True, kw_only=True):
@@ -121,3 +131,5 @@ class PersonaView(Message, frozen=True, kw_only=True):
     codex: dict[str, Any]
     pillars: dict[str, str]
     ancestor: str = ""
+    as_of: str = ""
+    """Up to which tid this view sees; where a time was asked for, that of its very moment."""

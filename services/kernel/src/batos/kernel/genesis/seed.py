@@ -7,8 +7,10 @@ from typing import Any
 from batos import mind
 from batos.kernel.genesis.covenants import COVENANTS
 from batos.kernel.genesis.personas import CODEX, PILLARS, dna
-from batos.kernel.genesis.sources import method_sources
+from batos.kernel.genesis.sources import method_sources, shipped_files
 from batos.kernel.genesis.states import FACET_ASKING, FIRST, STATES
+from batos.kernel.interface import IMAGE
+from batos.mind import compatibility
 from batos.mind.lobby import (
     ALFRED,
     GENESIS,
@@ -20,7 +22,7 @@ from batos.mind.lobby import (
     TRAITS,
     persona_slot,
 )
-from batos.uvm import IdentityGuardian, UvmObject, install_method, method_history, own_methods, slots
+from batos.uvm import IdentityGuardian, UvmObject, host_needed, install_method, method_history, own_methods, slots
 
 AUTHOR = "genesis"
 GENESIS_MISSION_ID = "00000000000070008000000000000001"
@@ -43,34 +45,46 @@ def seed(root: mind.Root) -> None:
         CovenantBroken: the organization in the image is not whole, and what is missing cannot be added.
     """
     lobby = mind.lobby(root)
-    traits = _object(lobby, TRAITS, "traits", FACET_ASKING)
+    if not slots(lobby):  # it is born: nothing has to become what all of it already is
+        compatibility.set_image_version(root, IMAGE.newest)
+    traits = _object(root, lobby, TRAITS, "traits", FACET_ASKING)
     _object(
+        root,
         lobby,
         GENESIS,
         "",
         {"mission_id": GENESIS_MISSION_ID, "mission_text": GENESIS_MISSION_TEXT, "weaver": GENESIS_WEAVER},
     )
-    _object(lobby, PLLM, "pllm", {})
+    _object(root, lobby, PLLM, "pllm", {})
     mind.create_collections(root)
-    _object(lobby, KNOWLEDGE_CATALOG, "", {"about": "Fractal Memory: what happened, and what it means"})
-    orchestrator = _object(lobby, ORCHESTRATOR, "orchestrator", {"first_state": FIRST})
-    _object(orchestrator, "cycle_prototype", "cycle", {})
-    machine = _object(lobby, PSM_PROTOTYPES, "", {})
+    _object(root, lobby, KNOWLEDGE_CATALOG, "", {"about": "Fractal Memory: what happened, and what it means"})
+    orchestrator = _object(root, lobby, ORCHESTRATOR, "orchestrator", {"first_state": FIRST})
+    _object(root, orchestrator, "cycle_prototype", "cycle", {})
+    machine = _object(root, lobby, PSM_PROTOTYPES, "", {})
     for name, own in STATES.items():
-        _object(machine, name, name.lower(), {"name": name, **own})
+        _object(root, machine, name, name.lower(), {"name": name, **own})
     for name in PERSONAS:
         codex = {**CODEX[name], "covenants": COVENANTS} if name == ALFRED else CODEX[name]
         own = {"name": name, "codex": codex, "dna": dna(name), "pillars": PILLARS[name]}
-        _object(lobby, persona_slot(name), name.lower(), own, parents=(traits,))
+        _object(root, lobby, persona_slot(name), name.lower(), own, parents=(traits,))
+    for path, file in shipped_files().items():
+        for name in method_sources(file):
+            compatibility.note_method(root, f"{path}.{name}")
     IdentityGuardian.check(root)
 
 
 def _object(
-    holder: UvmObject, slot: str, file: str, own: dict[str, Any], parents: tuple[UvmObject, ...] = ()
+    root: mind.Root,
+    holder: UvmObject,
+    slot: str,
+    file: str,
+    own: dict[str, Any],
+    parents: tuple[UvmObject, ...] = (),
 ) -> UvmObject:
     """Return the object in a slot, made where it is missing, with every slot and live method that it lacks added.
 
     Args:
+        root: the image's root.
         holder: whose slot.
         slot: its name.
         file: where its live methods are shipped; empty where it has none.
@@ -87,7 +101,9 @@ def _object(
             setattr(found, name, value)
     installed = own_methods(found)
     for name, source in method_sources(file).items() if file else ():
-        # What was deleted in the image stays deleted; `upgrade` says so.
-        if name not in installed and name not in present and not method_history(found, name):
+        # What was deleted in the image stays deleted, and what a kernel of an older release lacks has to wait until all
+        # are rolled; `upgrade` says so.
+        missing = name not in installed and name not in present and not method_history(found, name)
+        if missing and not compatibility.lacking_host(root, host_needed(source)):
             install_method(found, name, source, author=AUTHOR)
     return found

@@ -13,9 +13,8 @@ from typing import Literal
 
 from batos import mind
 from batos.kernel.genesis.seed import AUTHOR
-from batos.kernel.genesis.sources import method_sources
-from batos.kernel.genesis.states import STATES
-from batos.mind.lobby import LOBBY, ORCHESTRATOR, PERSONAS, PLLM, PSM_PROTOTYPES, TRAITS, persona_slot
+from batos.kernel.genesis.sources import method_sources, shipped_files
+from batos.mind import compatibility
 from batos.uvm import LiveMethod, UvmObject, install_method, method_history, own_methods, place_at
 from batos.uvm.compiling import checked_source, digest
 
@@ -44,14 +43,6 @@ class Upgrade:
     shipped: str
 
 
-def shipped_files() -> dict[str, str]:
-    """Return path of each object that has shipped methods, and the file they are in."""
-    paths = {TRAITS: "traits", PLLM: "pllm", ORCHESTRATOR: "orchestrator", f"{ORCHESTRATOR}.cycle_prototype": "cycle"}
-    paths |= {f"{PSM_PROTOTYPES}.{name}": name.lower() for name in STATES}
-    paths |= {persona_slot(name): name.lower() for name in PERSONAS}
-    return {f"{LOBBY}.{path}": file for path, file in paths.items()}
-
-
 def upgrade(root: mind.Root, take: Collection[str] = ()) -> tuple[list[Upgrade], int]:
     """Install what this release ships wherever the image follows it.
 
@@ -65,6 +56,7 @@ def upgrade(root: mind.Root, take: Collection[str] = ()) -> tuple[list[Upgrade],
     Raises:
         BadPath: an object that methods are shipped for is not in the image.
         NotFound: nothing is shipped for a path in `take`.
+        Incompatible: a registered kernel does not serve what a method needs.
     """
     found, same = [], 0
     taking = set(take)
@@ -76,6 +68,7 @@ def upgrade(root: mind.Root, take: Collection[str] = ()) -> tuple[list[Upgrade],
             continue
         if decided.outcome in WRITES:
             install_method(obj, name, source, author=AUTHOR)
+            compatibility.note_method(root, decided.path)
         found.append(decided)
     if taking:
         raise mind.NotFound(

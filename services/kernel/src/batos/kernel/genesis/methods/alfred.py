@@ -1,5 +1,7 @@
 """ALFRED's pillars, each a facet that can be asked."""
 
+HOST = 2
+
 
 def pragmatist_facet_(self, host, mission, ask, step):
     """Return the prompt that asks the pragmatist, who takes the simplest way."""

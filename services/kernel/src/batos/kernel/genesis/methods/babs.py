@@ -1,5 +1,7 @@
 """BABS's pillars, each a facet that can be asked."""
 
+HOST = 2
+
 
 def tech_bat_facet_(self, host, mission, ask, step):
     """Return the prompt that asks the joyful technician, who analyses precisely."""

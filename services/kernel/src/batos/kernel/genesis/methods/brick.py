@@ -1,5 +1,7 @@
 """BRICK's pillars, each a facet that can be asked."""
 
+HOST = 2
+
 
 def tamland_facet_(self, host, mission, ask, step):
     """Return the prompt that asks the literalist, who states the plain parts."""

@@ -1,5 +1,7 @@
 """COMPLETE: the thought becomes part of the mind."""
 
+HOST = 2
+
 
 def _process_synthesis_(self, cycle, host):
     """Install the validated draft and take the scaffolding away."""

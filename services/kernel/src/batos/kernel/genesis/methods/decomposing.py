@@ -1,5 +1,7 @@
 """DECOMPOSING: BRICK takes the mission apart into a plan."""
 
+HOST = 2
+
 
 def _process_synthesis_(self, cycle, host):
     """Ask for a plan until it keeps its covenant, `tries` times at most."""

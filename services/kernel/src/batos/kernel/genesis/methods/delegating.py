@@ -1,5 +1,7 @@
 """DELEGATING: the facets that the plan names answer, all at once."""
 
+HOST = 2
+
 
 def _process_synthesis_(self, cycle, host):
     """Ask every facet of the plan in parallel and collect the partial answers."""

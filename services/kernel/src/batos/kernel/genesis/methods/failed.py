@@ -1,5 +1,7 @@
 """FAILED: what is known about a failure is told before the thought is forgotten."""
 
+HOST = 2
+
 
 def _process_synthesis_(self, cycle, host):
     """Return what the thought had reached, for the log."""

@@ -1,5 +1,7 @@
 """IDLE: the thought begins."""
 
+HOST = 2
+
 
 def _process_synthesis_(self, cycle, host):
     """Open the thought's scratch data with the mission's brief in it."""

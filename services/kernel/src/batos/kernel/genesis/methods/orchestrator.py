@@ -1,5 +1,7 @@
 """The orchestrator: it opens cycles."""
 
+HOST = 2
+
 
 def start_cognitive_cycle_for_(self, host, mission_id):
     """Return a new cycle for a mission, in its first state."""

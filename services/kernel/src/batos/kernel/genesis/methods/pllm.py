@@ -1,5 +1,7 @@
 """The primordial language model: how the mind asks for words."""
 
+HOST = 2
+
 
 def infer_(self, host, prompt):
     """Ask one prompt and wait for its answer."""

@@ -1,5 +1,7 @@
 """ROBIN's pillars, each a facet that can be asked."""
 
+HOST = 2
+
 
 def sage_facet_(self, host, mission, ask, step):
     """Return the prompt that asks the sage, who sees the whole."""

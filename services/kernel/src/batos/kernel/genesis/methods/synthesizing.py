@@ -1,5 +1,7 @@
 """SYNTHESIZING: the weaver makes one answer of the partial ones."""
 
+HOST = 2
+
 
 def _process_synthesis_(self, cycle, host):
     """Weave the first draft."""

@@ -1,5 +1,7 @@
 """What all personas share."""
 
+HOST = 2
+
 
 def facet_prompt_(self, host, facet, mission, ask, step):
     """Build the prompt of one of this persona's pillars: the pillar speaks as the system, the mission as the user."""

@@ -1,5 +1,7 @@
 """VALIDATING: ALFRED holds the answer against its covenant."""
 
+HOST = 2
+
 
 def _process_synthesis_(self, cycle, host):
     """Check the draft; have it woven again where it breaks its covenant, `tries` drafts at most."""

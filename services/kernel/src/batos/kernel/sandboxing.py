@@ -1,0 +1,138 @@
+"""The kernel's sandbox: in it runs what cycles wrote, bounded by the settings, and what was stopped is told.
+
+What such a method declares it gets, but for one thing: objects that others hand to it as results may be asked and are
+never set. A persona or a state that the host returns is not its to change; what is its own stands in `self`, in the
+slots that it names, and in what its caller gave it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from batos import mind
+from batos.kernel.chronicle import thinking
+from batos.kernel.host import COVENANT_KEEPER, OFFERED
+from batos.kernel.metrics import KernelMetrics
+from batos.kernel.settings import KernelSettings
+from batos.kernel.ticket import LogSink
+from batos.protocol import EventType
+from batos.uvm import BadPath, CovenantBroken, DataGuardian, UvmObject, place_at, plain, slots
+from batos.uvm.capabilities import RESULTS, Capabilities
+from batos.uvm.sandbox import AuditRecord, Limits, Sandbox
+
+GOVERNS = "governs"
+"""In the codex of who keeps the covenants: path of an object to the name of the covenant that its slots keep."""
+
+_log = logging.getLogger("batos.kernel")
+
+
+def kernel_sandbox(settings: KernelSettings, log: LogSink, metrics: KernelMetrics) -> Sandbox:
+    """Build the sandbox of a kernel. Its worker processes start with the first call and end when it is closed.
+
+    Args:
+        settings: how much a call may use, and how many there may be at a time.
+        log: gets a record of everything that was stopped, unless a cycle's own chronicle tells it.
+        metrics: counts it.
+    """
+
+    def audit(record: AuditRecord) -> None:
+        metrics.stopped.labels(record.rule).inc()
+        _log.warning(
+            "sandbox: %r by %s, asked of %s, was stopped in line %d by the rule %s: %r",
+            record.method,
+            record.author,
+            record.receiver,
+            record.line,
+            record.rule,
+            record.detail,
+        )
+        detail = {
+            "author": record.author,
+            "method": record.method,
+            "receiver": record.receiver,
+            "rule": record.rule,
+            "detail": record.detail,
+            "line": record.line,
+        }
+        chronicle = thinking()
+        if chronicle is None:
+            log.record(EventType.SANDBOX, detail=detail)
+        else:
+            chronicle.record(EventType.SANDBOX, detail=detail)
+
+    limits = Limits(
+        wall_s=settings.kernel_sandbox_wall_s,
+        cpu_s=settings.kernel_sandbox_cpu_s,
+        memory_bytes=settings.kernel_sandbox_memory_bytes,
+    )
+    return Sandbox(
+        audit=audit,
+        limits=limits,
+        workers=settings.kernel_sandbox_workers,
+        grants=granted,
+        guard=guard,
+        services=OFFERED,
+    )
+
+
+def granted(_receiver: UvmObject, _method: str, _author: str, declared: Capabilities) -> Capabilities:
+    """Return what a method gets of what it declares."""
+    if RESULTS not in declared:
+        return declared
+    return {**declared, RESULTS: replace(declared[RESULTS], sets=frozenset())}
+
+
+def guard(obj: UvmObject, slot: str, value: Any) -> None:
+    """Hold a value that a cycle's method sets against the covenant that governs its slot, where one does.
+
+    ALFRED's codex may say `governs: {"lobby.brick_prototype_obj": "brick_notes"}`: then a slot of that object that the
+    covenant has among its properties is set to what the schema says there. The same holds for who inherits from that
+    object, and for its clones. Other slots are free.
+
+    Raises:
+        CovenantBroken: the value breaks it, or the codex names a covenant that it does not hold.
+    """
+    kin = list(_kin(obj))
+    jar = next((one._p_jar for one in kin if one._p_jar is not None), None)  # noqa: SLF001 - ZODB's public protocol
+    if jar is None:
+        return
+    root = jar.root()
+    codex = mind.persona(root, COVENANT_KEEPER).codex
+    for path, covenant in codex.get(GOVERNS, {}).items():
+        if not _leads_to(root, path, kin):
+            continue
+        schema = plain(codex["covenants"].get(covenant))
+        if schema is None:
+            raise CovenantBroken("codex", [f"{path} is governed by {covenant!r}, which the codex does not hold"])
+        of_slot = schema.get("properties", {}).get(slot)
+        if of_slot is not None:
+            DataGuardian.validate(
+                {"type": "object", "additionalProperties": False, "required": [slot], "properties": {slot: of_slot}},
+                {slot: value},
+            )
+
+
+def _kin(obj: UvmObject) -> Iterator[UvmObject]:
+    """Yield an object, all whom it inherits from, and all whom these were cloned from."""
+    waiting, seen = [obj], set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting.extend(one.parents)
+        original = slots(one).get("ancestor")
+        if isinstance(original, UvmObject):
+            waiting.append(original)
+
+
+def _leads_to(root: mind.Root, path: str, kin: list[UvmObject]) -> bool:
+    try:
+        found = place_at(root, path).value
+    except BadPath:
+        return False  # of an object that is not there yet, or not any more
+    return any(found is one for one in kin)
