@@ -227,6 +227,7 @@ IMAGE: Row = (
             ("committed", rate("batos_image_commits_total")),
             ("refused by a conflict", rate("batos_image_conflicts_total")),
             ("aborted", rate("batos_image_aborts_total")),
+            ("refused by a full disk", rate("batos_image_commits_refused_total")),
             says="Conflicts are tried again by who committed; many of them mean that vessels write the same objects.",
         ),
         graph(

@@ -40,7 +40,7 @@ def selectors_match(manifests: Sequence[Manifest]) -> list[str]:
     found = workloads(manifests)
     faults = []
     for one in found:
-        if one.manifest["kind"] == "Pod":
+        if one.manifest["kind"] in {"Pod", "CronJob"}:
             continue
         selector = one.manifest["spec"]["selector"]
         if not matches(selector, one.labels):
@@ -127,9 +127,19 @@ def mounts_match(manifests: Sequence[Manifest]) -> list[str]:
             faults += [f"{workload.title}: two mounts at {place}" for place in _twice(places)]
         for volume in workload.volumes:
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
-            if claim is not None and named(manifests, "PersistentVolumeClaim", claim) is None:
+            if claim is not None and claim not in _claims(manifests):
                 faults.append(f"{workload.title}: there is no claim {claim}")
     return faults
+
+
+def _claims(manifests: Sequence[Manifest]) -> set[str]:
+    """Return the names of all claims, those that a StatefulSet makes for its pods among them."""
+    claims = {claim["metadata"]["name"] for claim in of_kind(manifests, "PersistentVolumeClaim")}
+    for workload in workloads(manifests):
+        claims |= {
+            f"{claim}-{workload.name}-{number}" for claim in workload.claims for number in range(workload.replicas)
+        }
+    return claims
 
 
 def _twice(names: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ Manifest = dict[str, Any]
 
 PART_OF = "app.kubernetes.io/part-of"
 NAME = "app.kubernetes.io/name"
-WORKLOAD_KINDS = ("Deployment", "StatefulSet", "Pod")
+WORKLOAD_KINDS = ("Deployment", "StatefulSet", "Pod", "CronJob")
 KINDS = (
     *WORKLOAD_KINDS,
     *("ConfigMap", "Namespace", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget", "Secret", "Service"),
@@ -86,6 +86,10 @@ class Workload:
         return title(self.manifest)
 
     @property
+    def is_job(self) -> bool:
+        return bool(self.manifest["kind"] == "CronJob")
+
+    @property
     def replicas(self) -> int:
         return int(self.manifest["spec"].get("replicas", 1))
 
@@ -101,7 +105,11 @@ def workloads(manifests: Iterable[Manifest]) -> list[Workload]:
     """Return all that makes pods."""
     found = []
     for manifest in of_kind(manifests, *WORKLOAD_KINDS):
-        whole = manifest if manifest["kind"] == "Pod" else manifest["spec"]["template"]
+        whole = manifest
+        if manifest["kind"] == "CronJob":
+            whole = manifest["spec"]["jobTemplate"]["spec"]["template"]
+        elif manifest["kind"] != "Pod":
+            whole = manifest["spec"]["template"]
         claims = manifest["spec"].get("volumeClaimTemplates", [])
         labels = whole["metadata"].get("labels", {})
         found.append(Workload(manifest, labels, whole["spec"], tuple(claim["metadata"]["name"] for claim in claims)))

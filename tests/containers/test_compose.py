@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
 
 KERNELS = ("kernel-1", "kernel-2")
 VESSELS = ("bus", "curator", "forge", "image", "inference", *KERNELS, "supervisor")
+BACKUPS = "/backups"
 MISSIONS = (
     "Why do ships have several separate compartments in the hull?",
     "What should a lighthouse keeper write down every evening?",
@@ -92,7 +93,8 @@ def test_containers_may_do_what_they_must_and_no_more(fleet: ComposeFleet) -> No
         assert "no-new-privileges:true" in host["SecurityOpt"], name
         assert host["Memory"] > 0, name
         writable = {mount["Destination"] for mount in found["Mounts"] if mount["RW"]} | set(host["Tmpfs"] or {})
-        assert writable == {"/var/lib/batos", "/tmp"}, name  # noqa: S108 - the containers' own
+        own = {"/backups"} if name == "image" else set()
+        assert writable == {"/var/lib/batos", "/tmp", *own}, name  # noqa: S108 - the containers' own
         keys = fleet.inside(name, "ls", "/run/batos/keys").stdout.split()
         role = "kernel" if name in KERNELS else name
         assert [key for key in keys if key.endswith(".secret")] == [f"{role}.secret"], name
@@ -161,6 +163,37 @@ def test_what_the_fleet_is_outlives_its_containers(fleet: ComposeFleet) -> None:
     healthy(fleet)
     assert fleet.batos("mission", "show", mission)["outcome"] == "COMPLETE"
     assert fleet.inside("bus", "cat", "/run/batos/keys/bus.public").stdout == key
+
+
+def test_the_mind_comes_back_from_a_backup(fleet: ComposeFleet) -> None:
+    """A backup through the console's container; then the image's volume is removed, and made anew from the backup."""
+    healthy(fleet)
+    mission = fleet.batos("ask", "What is a harbour?")["mission_id"]
+    first = fleet.batos("image", "backup", BACKUPS)
+    made = fleet.batos("image", "backup", BACKUPS)
+    assert (first["kind"], made["kind"] in {"incremental", "unchanged"}) == ("full", True)
+    doctor = fleet.batos("doctor", "--free-gb", "0")
+    assert doctor["wrong"] == 0, doctor
+    assert [one["level"] for one in doctor["findings"] if one["about"] == "backup"] == ["well"]
+    refused = fleet.run(*console("image", "backup", "/elsewhere"), expect=None)
+    assert refused.returncode == 1, refused.stdout
+
+    fleet.run("down", timeout=240)
+    fleet.engine.run("volume", "rm", f"{fleet.project}_image")
+    restore = ("batos", "image", "restore", BACKUPS, "--into", "/var/lib/batos", "--json")
+    restored = answer(fleet.run("run", "--rm", "--no-deps", "-T", "image", *restore).stdout)
+    assert (restored["root_hash"], restored["compared"]) == (made["root_hash"], True)
+    healthy(fleet)
+    assert fleet.batos("mission", "show", mission)["outcome"] == "COMPLETE"
+
+
+def test_backups_may_go_to_a_folder_of_this_machine(images: Images, tmp_path: Path) -> None:
+    """Which one, a variable says; else they have a volume of their own."""
+    for given, wanted in (({}, "backups"), ({"BATOS_DEPLOY_BACKUPS": str(tmp_path)}, str(tmp_path))):
+        services = images.project("backups", **given).config()["services"]
+        mounts = {volume["target"]: volume["source"] for volume in services["image"]["volumes"]}
+        assert mounts[BACKUPS] == wanted
+        assert not [name for name, one in services.items() if name != "image" and BACKUPS in str(one.get("volumes"))]
 
 
 def test_the_gpu_profile_is_vllm_with_a_reservation(images: Images, tmp_path: Path) -> None:

@@ -182,6 +182,68 @@ def test_nothing_renders_without_keys(tree: Path, tmp_path: Path) -> None:
         render(tmp_path / "overlays" / "laptop")
 
 
+@pytest.fixture(scope="module", params=["laptop", "workstation"])
+def with_backups(tree: Path, request: pytest.FixtureRequest) -> list[Manifest]:
+    """An overlay to which the component of backups was added, as docs/kubernetes.md says."""
+    folder = tree / "overlays" / f"{request.param}-with-backups"
+    shutil.copytree(tree / "overlays" / request.param, folder)
+    file = folder / "kustomization.yaml"
+    before = "  - ../../components/images\n"
+    text = file.read_text()
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, f"  - ../../components/backups\n{before}"))
+    return render(folder)
+
+
+def test_backups_can_be_asked_for_every_night(with_backups: list[Manifest]) -> None:
+    """By a job with the console's key, which reaches the bus and nothing else; the image alone mounts the volume."""
+    for manifest in with_backups:
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+    for rule in RULES:
+        assert rule(with_backups) == [], rule.__name__
+    found = network_rules.reach(with_backups)
+    assert {where for where, who in found.items() if "backup" in who} == {
+        *(("bus", port) for port in BUS_PORTS),
+        (NAME_SERVER, DNS_PORT),
+    }
+    assert {where for where in found if where[0] == "backup"} == set()
+    pods = {one.name: one for one in workloads(with_backups)}
+    (command,) = [container["command"] for container in pods["backup"].containers()]
+    folder = command[command.index("backup") + 1]
+    assert {
+        (one.name, mount["mountPath"], mount.get("readOnly", False))
+        for one in pods.values()
+        for volume in one.volumes
+        if volume.get("persistentVolumeClaim", {}).get("claimName") == "backups"
+        for container in one.containers()
+        for mount in container["volumeMounts"]
+        if mount["name"] == volume["name"]
+    } == {("image", folder, False)}
+
+
+def test_backups_are_asked_for_by_those_who_want_them(rendered: Rendered) -> None:
+    """No overlay has the job or the volume by itself."""
+    for manifests in rendered.values():
+        assert of_kind(manifests, "CronJob") == []
+        assert named(manifests, "PersistentVolumeClaim", "backups") is None
+
+
+def test_the_pod_that_restores_the_image(tree: Path, with_backups: list[Manifest]) -> None:
+    """It mounts the image's volume and, for reading only, that of the backups; locked in like a vessel."""
+    pod = render(tree / "restore-image")
+    for manifest in pod:
+        kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+    together = [*with_backups, *pod]
+    for rule in RULES:
+        assert rule(together) == [], rule.__name__
+    (one,) = workloads(pod)
+    claims = {volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in one.volumes}
+    mounts = {claims[mount["name"]]: mount for mount in one.containers()[0]["volumeMounts"]}
+    assert mounts["home-image-0"]["mountPath"] == vessel_rules.BY_IMAGE["BATOS_HOME"]
+    assert mounts["backups"]["readOnly"] is True
+
+
 def test_the_pod_that_brings_a_model(tree: Path, rendered: Rendered) -> None:
     """It mounts the models' volume of the overlays with vLLM, locked in like a vessel, with the fleet's own image."""
     loader = render(tree / "load-model")

@@ -17,6 +17,8 @@ RULES = (*manifest_rules.RULES, *vessel_rules.RULES, *network_rules.RULES)
 
 POD = "spec.template.spec"
 VESSEL = f"{POD}.containers.0"
+JOB = "spec.jobTemplate.spec"
+JOB_POD = f"{JOB}.template.spec"
 GONE = object()
 """Put in the place of what is to be taken away."""
 
@@ -47,7 +49,7 @@ def test_a_sound_fleet_has_no_faults(fleet: list[Manifest], rule: Callable[[Sequ
     assert rule(fleet) == []
 
 
-KERNEL, BUS = "StatefulSet kernel", "Deployment bus"
+KERNEL, BUS, BACKUP = "StatefulSet kernel", "Deployment bus", "CronJob backup"
 OTHER = {"matchLabels": {"app.kubernetes.io/name": "other"}}
 BREAKS = [
     (manifest_rules.kinds_are_known, "Service bus", "kind", "Ingress", "Ingress bus: unknown kind"),
@@ -105,6 +107,20 @@ BREAKS = [
     (vessel_rules.have_their_keys, BUS, f"{POD}.volumes.1.secret.defaultMode", 0o444, "the mode of its keys is 292"),
     (vessel_rules.have_their_keys, BUS, f"{VESSEL}.volumeMounts.1.readOnly", GONE, "read-only"),
     (vessel_rules.replaced_one_for_one, BUS, "spec.strategy", GONE, "would start beside it"),
+    (
+        vessel_rules.hardened,
+        BACKUP,
+        f"{JOB_POD}.containers.0.volumeMounts.0",
+        {"name": "keys", "mountPath": "/backups"},
+        "CronJob backup: can write /backups",
+    ),
+    (vessel_rules.hardened, BACKUP, f"{JOB_POD}.securityContext.runAsUser", 0, "runAsUser is 0, not 10001"),
+    (vessel_rules.have_their_keys, BACKUP, f"{JOB_POD}.volumes.0.secret.secretName", "keys-bus-1", "the keys of bus"),
+    (vessel_rules.told_what_they_know, BACKUP, f"{JOB_POD}.containers.0.env.1.value", "bus", "its key is 'bus'"),
+    (vessel_rules.jobs_end, BACKUP, "spec.concurrencyPolicy", GONE, "concurrencyPolicy is None, not 'Forbid'"),
+    (vessel_rules.jobs_end, BACKUP, f"{JOB_POD}.restartPolicy", "OnFailure", "restartPolicy is 'OnFailure'"),
+    (vessel_rules.jobs_end, BACKUP, "spec.failedJobsHistoryLimit", GONE, "no failedJobsHistoryLimit"),
+    (vessel_rules.jobs_end, BACKUP, f"{JOB}.activeDeadlineSeconds", GONE, "no activeDeadlineSeconds"),
     (network_rules.closed_by_default, "NetworkPolicy nobody", "spec.policyTypes", ["Ingress"], "no policy denies"),
     (network_rules.closed_by_default, "NetworkPolicy bus", "spec.podSelector", OTHER, "bus: selects no pod"),
     (
@@ -163,7 +179,7 @@ def test_reach_needs_both_sides(fleet: list[Manifest]) -> None:
     stranger = {"from": [{"namespaceSelector": {"matchLabels": {"name": "x"}}}], "ports": [{"port": 1}]}
     put(fleet, "NetworkPolicy bus", "spec.ingress", [stranger])
     put(fleet, "NetworkPolicy to-bus", "spec.egress", [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}])
-    assert network_rules.reach(fleet) == {("bus", 1): {"x"}, ("10.0.0.0/8", 0): {"bus", "kernel"}}
+    assert network_rules.reach(fleet) == {("bus", 1): {"x"}, ("10.0.0.0/8", 0): {"backup", "bus", "kernel"}}
     put(fleet, "NetworkPolicy bus", "spec.ingress", [{}])
     put(fleet, "NetworkPolicy to-bus", "spec.egress", [])
     assert network_rules.reach(fleet) == {("bus", 0): {"everybody"}}

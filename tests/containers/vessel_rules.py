@@ -42,14 +42,19 @@ SETTINGS: Mapping[str, type[VesselSettings]] = {
     "forge": ForgeSettings,
     "supervisor": SupervisorSettings,
     "console": ConsoleSettings,
+    "backup": ConsoleSettings,
 }
+KEY_ROLES = {"backup": "console"}
+"""Whose keys a workload has that is no vessel."""
 PREFIX = "BATOS_"
 USER = 10001
 KEYS = "/run/batos/keys"
 KEYS_MODE = 0o440
 WRITABLE = ("/var/lib/batos", "/tmp", "/dev/shm")  # noqa: S108 - places in a container
-LOADER = "/models"
-"""Where the pod that brings a model may write."""
+BACKUPS = "/backups"
+"""Where the image's vessel may write, too."""
+PODS_WRITE = {"load-model": ("/models",), "restore-image": ("/var/lib/batos", "/tmp")}  # noqa: S108 - as above
+"""Where pods that bring something may write."""
 CHECKS = {"image": ["python", "-m", "batos.image.check"], "bus": ["python", "-m", "batos.bus.check"]}
 PROGRESS_S = 600
 """After which the cluster gives a rollout up, unless it is told otherwise."""
@@ -96,7 +101,9 @@ def _unlike(workload: Workload, where: str, wanted: Mapping[str, Any], given: Ma
 
 
 def _written(workload: Workload, container: Manifest) -> list[str]:
-    allowed = WRITABLE if workload.manifest["kind"] != "Pod" else (LOADER,)
+    allowed = WRITABLE if workload.manifest["kind"] != "Pod" else PODS_WRITE.get(workload.name, ())
+    if workload.labels.get(NAME) == "image":
+        allowed = (*allowed, BACKUPS)
     places = [mount["mountPath"] for mount in container.get("volumeMounts", []) if not mount.get("readOnly")]
     return [place for place in places if place not in allowed]
 
@@ -106,7 +113,7 @@ def probed(manifests: Sequence[Manifest]) -> list[str]:
     faults = []
     for workload in vessels(manifests):
         name = workload.labels[NAME]
-        for container in workload.containers():
+        for container in workload.containers() if not workload.is_job else ():
             probes = {kind: container.get(f"{kind}Probe", {}) for kind in ("startup", "readiness", "liveness")}
             wanted = {"readiness"} if name == WITHOUT_PAGES else set(probes)
             faults += [f"{workload.title}: no {kind} probe" for kind in sorted(wanted) if not probes[kind]]
@@ -151,7 +158,7 @@ def told_what_they_know(manifests: Sequence[Manifest]) -> list[str]:
         except SettingsError as error:
             faults.append(f"{workload.title}: {error}")
             continue
-        if settings.key_name != kind:
+        if settings.key_name != KEY_ROLES.get(kind, kind):
             faults.append(f"{workload.title}: its key is {settings.key_name!r}")
         if settings.name != (f"{kind}-0" if kind == "kernel" else kind):
             faults.append(f"{workload.title}: its name is {settings.name!r}")
@@ -201,7 +208,7 @@ def have_their_keys(manifests: Sequence[Manifest]) -> list[str]:
     for workload in vessels(manifests):
         secrets = {volume["name"]: volume["secret"] for volume in workload.volumes if "secret" in volume}
         roles = [secret["secretName"].removeprefix("keys-").split("-")[0] for secret in secrets.values()]
-        if roles != [workload.labels[NAME]]:
+        if roles != [KEY_ROLES.get(workload.labels[NAME], workload.labels[NAME])]:
             faults.append(f"{workload.title}: has the keys of {', '.join(roles) or 'nobody'}")
             continue
         name, secret = next(iter(secrets.items()))
@@ -222,6 +229,25 @@ def replaced_one_for_one(manifests: Sequence[Manifest]) -> list[str]:
     ]
 
 
+def jobs_end(manifests: Sequence[Manifest]) -> list[str]:
+    """A job by schedule ends by itself, is tried a few times only, never runs beside itself, and leaves few pods."""
+    faults = []
+    for workload in workloads(manifests):
+        if not workload.is_job:
+            continue
+        spec = workload.manifest["spec"]
+        job = spec["jobTemplate"]["spec"]
+        wanted = {"concurrencyPolicy": "Forbid"}
+        faults += _unlike(workload, "job", wanted, spec)
+        faults += _unlike(workload, "pod", {"restartPolicy": "Never"}, workload.pod)
+        bounds = ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+        faults += [f"{workload.title}: no {name}" for name in bounds if name not in spec]
+        faults += [
+            f"{workload.title}: no {name}" for name in ("activeDeadlineSeconds", "backoffLimit") if name not in job
+        ]
+    return faults
+
+
 def gpus(manifests: Sequence[Manifest]) -> dict[str, int]:
     """Return how many GPUs each vessel asks for."""
     counts = {}
@@ -240,4 +266,5 @@ RULES = (
     have_time,
     have_their_keys,
     replaced_one_for_one,
+    jobs_end,
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +25,10 @@ from integration.test_image_server import ImageProcess, image, until
 from ZODB.POSException import StorageError
 
 from batos.kernel.genesis.seed import seed
+from batos.kernel.inspecting import Inspecting
 from batos.mind.collections import create_collections
-from batos.uvm import Image, NoSuchMoment, Root, UvmObject, open_image, read_blob, store_blob
+from batos.protocol import ImageShow, PlaceView, RequestContext, RequestFailed
+from batos.uvm import DiskFull, Image, NoSuchMoment, Root, UvmObject, open_image, read_blob, store_blob
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -252,6 +257,69 @@ def test_pack_heeds_pins_while_others_commit(mind: Care) -> None:
     assert mind.json("image", "verify")["faults_found"] == 0
 
 
+def test_doctor(mind: Care, tmp_path: Path) -> None:
+    """Beside a fleet and without one it says what was done for the image and what was not, and what is forgotten."""
+    young = mind.json("doctor")
+    assert young["wrong"] == 0, young
+    assert {one["about"] for one in young["findings"] if one["level"] == "note"} == {"backup", "pack", "log"}
+    backups = tmp_path / "backups"
+    mind.json("image", "backup", str(backups))
+    mind.json("image", "pack", "--days", "0")
+    mind.json("image", "pin", "old friend", "--reason", "a test")
+    (mind.home / "keys" / "image.secret").chmod(0o644)
+    for running in (True, False):
+        done = mind.run("doctor", "--json", "--pin-days", "0", "--backup-days", "0")
+        assert done.returncode == 1
+        found = {one["about"]: one for one in json.loads(done.stdout)["findings"]}
+        assert found["fleet"]["level"] == ("well" if running else "note")
+        assert found["pin"]["helps"] == "batos image unpin 'old friend'"
+        assert found["backup"]["helps"] == f"batos image backup {backups}"
+        assert found["pack"] == {
+            "about": "pack",
+            "level": "well",
+            "says": "the last was within the last day",
+            "helps": "",
+        }
+        assert found["keys"]["helps"] == f"chmod 600 {mind.home / 'keys' / 'image.secret'}"
+        if running:
+            assert mind.run("down").returncode == 0
+    (mind.home / "keys" / "image.secret").chmod(0o600)
+    said = mind.run("doctor")
+    assert said.returncode == 0, said.stdout
+    assert "none runs in" in said.stdout
+    assert said.stdout.splitlines()[-1] == "nothing is wrong"
+
+
+def test_what_lies_before_the_last_pack_is_refused(mind: Care) -> None:
+    """By transaction and by time, also of what has not changed since; from then on everything is shown as it was."""
+    with open_image(mind.uri) as opened:
+        before, time_before = rewritten(opened, "before"), dt.datetime.now(dt.UTC).isoformat()
+        kept = rewritten(opened, "kept")
+        packed = mind.json("image", "pack", "--days", "0")
+        assert packed["earliest"] == kept
+        later = rewritten(opened, "later")
+        for path in ("things['n1']", "lobby.brick_prototype_obj"):
+            for at in (before, time_before, "2001-01-01T00:00:00+00:00"):
+                with pytest.raises(RequestFailed, match="packed away") as caught:
+                    shown(opened, path, at)
+                assert caught.value.code == "moment_unknown"
+            assert shown(opened, path, later).as_of == later
+        assert shown(opened, "things['n1'].text", kept).text == "kept"
+        assert mind.json("image", "pack", "--days", "0")["earliest"] > kept
+    late = mind.run("image", "pin", "too late", "--at", kept)
+    assert late.returncode == 2
+    assert "packed away" in late.stderr
+
+
+def shown(opened: Image, path: str, at: str) -> PlaceView:
+    """What a kernel answers who is asked to show a place."""
+    inspecting = Inspecting(image=opened, kernel="kernel-1")
+    context = RequestContext(id="r", parent="", sender="console-1", session="s", attempt=0, deadline=0.0)
+    found = asyncio.run(inspecting.handlers()[ImageShow](ImageShow(path=path, at=at), context))
+    assert isinstance(found, PlaceView)
+    return found
+
+
 def rewritten(opened: Image, text: str) -> str:
     """Write another text into `n1`; return the transaction."""
     opened.run(lambda root: setattr(root["things"]["n1"], "text", text))
@@ -310,7 +378,13 @@ def test_a_full_disk_during_a_commit(tmp_path: Path, what: str) -> None:
                 with opened.snapshot() as root:
                     assert root["lobby"].kept
                     assert not hasattr(root["lobby"], "large")
+                until("the metric", lambda: "batos_image_disk_full 1.0" in server.metrics())
+                assert "batos_image_commits_refused_total 2.0" in server.metrics()
+                ready = server.page("readyz")
+                assert ready.startswith("ready, but commits are refused, the disk is full ("), ready
                 opened.run(lambda root: setattr(root["lobby"], "small", True))
+                until("the metric", lambda: "batos_image_disk_full 0.0" in server.metrics())
+                until("the notice to go", lambda: server.page("readyz") == "ready\n")
             opened.run(large)
             with opened.snapshot() as root:
                 assert root["lobby"].small
@@ -323,6 +397,50 @@ def test_a_full_disk_during_a_commit(tmp_path: Path, what: str) -> None:
         with open_image(f"zeo://{server.socket}?wait_timeout=20") as opened, opened.snapshot() as root:
             assert root["lobby"].small
             assert len(stored_bytes(root, what)) == 500_000
+
+
+@contextlib.contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond that: for clients who write to the image's own disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_client_finds_no_room_for_a_blob(tmp_path: Path, small_disk: Path | None, shared: bool) -> None:
+    """In the folder of blobs, the image's own or the client's: an error names it, and no part of it stays there."""
+    if small_disk is None:
+        pytest.skip("no disk can be mounted by this user")
+    home = small_disk / "h" if shared else tmp_path / "h"
+    blobs = home / "image" / "blobs" if shared else small_disk / "cache"
+    with image(home) as server:
+        server.await_ready()
+        with open_image(f"zeo://{server.socket}?wait_timeout=20&blob_dir={blobs}&shared_blob_dir={shared:d}") as opened:
+            opened.run(lambda root: setattr(root["lobby"], "first", store_blob(b"1" * 1000)))
+            before = {path for path in blobs.rglob("*") if path.is_file()}
+            for _ in range(2):
+                with pytest.raises(DiskFull, match=f"no room left in {blobs}.*nothing of this transaction is stored"):
+                    opened.run(lambda root: setattr(root["lobby"], "large", store_blob(b"x" * SIZE)))
+            assert {path for path in blobs.rglob("*") if path.is_file()} == before
+            opened.run(lambda root: setattr(root["lobby"], "second", store_blob(b"2" * 1000)))
+            with opened.snapshot() as root:
+                assert not hasattr(root["lobby"], "large")
+                assert (read_blob(root["lobby"].first), read_blob(root["lobby"].second)) == (b"1" * 1000, b"2" * 1000)
+
+
+def test_no_room_for_the_bytes_of_a_blob(tmp_path: Path) -> None:
+    """Where temporary files or the image's own file cannot grow, the error says in which folder."""
+    with open_image(f"file://{tmp_path / 'live_image.fs'}") as opened:
+        with small_files(300_000):
+            with pytest.raises(DiskFull, match=f"no room left in {tempfile.gettempdir()}"):
+                store_blob(b"x" * 500_000)
+            with pytest.raises(DiskFull, match=f"no room left in {tmp_path}"):
+                opened.run(lambda root: setattr(root["lobby"], "large", "x" * 500_000))
+        opened.run(lambda root: setattr(root["lobby"], "large", "x" * 500_000))
 
 
 def stored_bytes(root: Root, what: str) -> str | bytes:
@@ -359,6 +477,11 @@ def test_a_disk_that_is_really_full(small_disk: Path | None, tmp_path: Path) -> 
                 until_full(opened, kept)
             with opened.snapshot() as root:
                 assert set(root["things"]) == {f"n{number}" for number in kept}
+        doctor = care.run("doctor", "--free-gb", "0")
+        assert doctor.returncode == 1
+        assert "image is ready, but commits are refused, the disk is full (" in doctor.stdout
+        (notice,) = [vessel["notice"] for vessel in care.json("status")["vessels"] if vessel["name"] == "image"]
+        assert notice.startswith("commits are refused, the disk is full (")
         packed = care.run("image", "pack", "--days", "0")
         assert packed.returncode == 1
         assert "no room left" in packed.stderr
@@ -371,6 +494,7 @@ def test_a_disk_that_is_really_full(small_disk: Path | None, tmp_path: Path) -> 
         filler.unlink()
         with open_image(care.uri) as opened:
             opened.run(lambda root: put(root, "after", "after"))
+        until("the notice to go", lambda: care.run("doctor", "--free-gb", "0").returncode == 0)
         assert care.json("image", "backup", str(tmp_path / "elsewhere"))["objects"] > len(kept)
         assert names(care.uri) == {"after", *(f"n{number}" for number in kept)}
     finally:

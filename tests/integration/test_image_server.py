@@ -40,8 +40,11 @@ class ImageProcess:
         assert self.process.poll() is None, self.words()
 
     def metrics(self) -> str:
+        return self.page("metrics")
+
+    def page(self, name: str) -> str:
         (address,) = [word for word in self.words().split() if word.endswith("/metrics")]
-        with urllib.request.urlopen(address, timeout=5) as answer:
+        with urllib.request.urlopen(address.removesuffix("metrics") + name, timeout=5) as answer:
             return str(answer.read().decode())
 
 

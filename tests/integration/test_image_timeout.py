@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from integration.test_image_server import ImageProcess, image, until
+from ZEO.asyncio.client import ClientIO
+from ZEO.Exceptions import ClientDisconnected
 
-from batos.uvm import open_image
+from batos.uvm import CommitFateUnknown, open_image
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,10 +36,10 @@ def home(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def stalled(server: ImageProcess, how: str) -> Iterator[subprocess.Popen[str]]:
+def stalled(address: str, how: str) -> Iterator[subprocess.Popen[str]]:
     """A client that has the commit lock and does nothing."""
     process = subprocess.Popen(
-        [sys.executable, str(STALLER), uri(server), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(STALLER), address, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -64,7 +66,7 @@ def test_a_stalled_client_is_thrown_out(home: Path, how: str) -> None:
     """Waiting writers and new clients commit once the time is up; the stalled one is told; nothing of it is stored."""
     with served(home, TIMEOUT_S) as server:
         server.await_ready()
-        with open_image(uri(server)) as early, stalled(server, how) as staller:
+        with open_image(uri(server)) as early, stalled(uri(server), how) as staller:
             began = time.monotonic()
             done: list[float] = []
             writer = threading.Thread(target=lambda: done.append(commit(server, "waited")))
@@ -86,12 +88,51 @@ def test_a_stalled_client_is_thrown_out(home: Path, how: str) -> None:
             assert staller.stdin is not None
             said, _ = staller.communicate("go on\n", timeout=30)
             first, second = said.splitlines()
-            assert first.startswith(("CommitFateUnknown: the image at", "ImageUnreachable: the image at"))
+            assert first.startswith("LockHeldTooLong: this client held the commit lock of the image at"), first
+            assert f"for more than {TIMEOUT_S} s and was thrown out: nothing of its transaction is stored" in first
             assert second == "committed"
             with early.snapshot() as root:
                 assert root["lobby"].said == "by the staller, later"
         assert "batos_image_clients_expelled_total 1.0" in server.metrics()
         assert "Traceback" not in server.words()
+
+
+def test_the_vessel_dies_before_the_finish_is_asked_for(home: Path) -> None:
+    """Nothing can be stored of what was only voted for: the client says so, and not that nobody knows."""
+    with served(home, LONG_S) as server:
+        server.await_ready()
+        with stalled(uri(server), "waiting") as staller:
+            server.process.kill()
+            server.process.wait()
+            with served(home, LONG_S) as second:
+                second.await_ready()
+                said, _ = staller.communicate("go on\n", timeout=60)
+                first, later = said.splitlines()
+                assert first.startswith("ImageUnreachable: the image at"), first
+                assert "nothing of it is stored" in first
+                assert later == "committed"
+                with open_image(uri(second)) as client, client.snapshot() as root:
+                    assert root["lobby"].said == "by the staller, later"
+
+
+def test_where_nobody_can_know_that_is_said(home: Path) -> None:
+    """The connection is lost after the finish was asked for: the fate of the commit is unknown, as it was before."""
+    with served(home, LONG_S) as server:
+        server.await_ready()
+        with open_image(uri(server)) as client, unanswered_finish(), pytest.raises(CommitFateUnknown):
+            client.run(lambda root: setattr(root["lobby"], "said", True))
+
+
+@contextlib.contextmanager
+def unanswered_finish() -> Iterator[None]:
+    """The connections of this process end with the last word of a commit, whose answer never comes."""
+
+    async def lost(*_given: object) -> bytes:
+        raise ClientDisconnected("lost")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientIO, "tpc_finish_co", lost)
+        yield
 
 
 def test_who_holds_no_lock_may_be_silent(home: Path) -> None:
@@ -116,7 +157,7 @@ def test_a_dead_client_frees_the_lock_at_once(home: Path) -> None:
     """Killed while it holds the lock: the others need not wait for the time to be over."""
     with served(home, LONG_S) as server:
         server.await_ready()
-        with stalled(server, "waiting") as staller:
+        with stalled(uri(server), "waiting") as staller:
             staller.kill()
             assert commit(server, "after") > 0
 
@@ -125,7 +166,7 @@ def test_the_vessel_ends_in_order_while_a_client_stalls(home: Path) -> None:
     """SIGTERM: exit 0, nothing of the unfinished commit is stored."""
     with served(home, LONG_S) as server:
         server.await_ready()
-        with stalled(server, "waiting"):
+        with stalled(uri(server), "waiting"):
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(20) == 0
     with served(home, LONG_S) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from integration.bus_fixtures import BusUnderTest, free_port
 from integration.test_image_server import ImageProcess, image
+from integration.test_image_timeout import stalled
 
 from batos.console.keys import make_keys
 from batos.uvm import ImageUnreachable, open_image, read_blob, store_blob
@@ -68,6 +70,21 @@ def test_clients_of_the_fleet_share_objects_and_blobs(keys: Path, port: int) -> 
         with curator.snapshot() as root:
             assert root["lobby"].greeting == "hello"
             assert read_blob(root["lobby"].weights) == b"\x01" * 200_000
+
+
+@pytest.mark.parametrize("how", ["stopped", "waiting"])
+def test_a_stalled_client_is_told_by_tls_as_well(how: str, tmp_path: Path, keys: Path, port: int) -> None:
+    """The last words of the image reach it: it knows that nothing of its commit is stored."""
+    uri = f"zeo://localhost:{port}?wait_timeout=20&tls={keys / 'kernel'}"
+    with image(tmp_path / "h", **settings(keys, port), BATOS_IMAGE_TRANSACTION_TIMEOUT_S="1") as server:
+        server.await_ready()
+        with stalled(uri, how) as staller, open_image(uri) as other:
+            other.run(lambda root: setattr(root["lobby"], "other", True))
+            if how == "stopped":
+                staller.send_signal(signal.SIGCONT)
+            first, second = staller.communicate("go on\n", timeout=60)[0].splitlines()
+        assert first.startswith("LockHeldTooLong: this client held the commit lock"), first
+        assert second == "committed"
 
 
 @pytest.mark.usefixtures("served")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -268,6 +269,40 @@ def test_a_damaged_record_is_no_backup(files: ImageFiles) -> None:
     snapshot = Snapshot(files.folder, "7" + "f" * 15, files.file.stat().st_size)
     with pytest.raises(CareError, match="batos image verify"):
         back_up(snapshot, files.backups, full=False, tell=untold)
+
+
+def test_backups_where_the_clock_was_set_back(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backups follow one another by their transactions, whatever their names say: so are they continued and chosen."""
+    noon, clock = time.time(), [0.0]
+
+    class Clock(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Clock:
+            return cls.fromtimestamp(clock[0], tz)
+
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(backup_module, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
+    made, texts = [], []
+    for number, behind_s in enumerate((0, 86_400, 2 * 86_400, 86_400 - 60)):
+        clock[0] = noon - behind_s + 1
+        files.put_blob("fourth", bytes([number]) * 1000)
+        files.put("first", f"text {number}")
+        made.append(files.back_up())
+        texts.append(files.texts())
+    assert [one.kind for one in made] == ["full", *["incremental"] * 3]
+    assert list(manifests(files.backups)) == [one.name for one in made] != sorted(one.name for one in made)
+    assert files.back_up().kind == "unchanged"
+    other, restored = files.restored("other")
+    assert (restored.name, other.texts(), hash_of(other)) == (made[-1].name, texts[-1], hash_of(files))
+    for number, one in enumerate(made):
+        home, restored = files.restored(f"home-{number}", one.tid)
+        assert (restored.name, restored.compared) == (one.name, True)
+        assert home.texts() == texts[number]
+    moment = dt.datetime.fromtimestamp(noon - 3600, dt.UTC).isoformat()
+    with pytest.raises(CareError, match="had not begun"):
+        files.restored("hours that were there twice", moment)
+    after = dt.datetime.fromtimestamp(noon + 2, dt.UTC).isoformat()
+    assert files.restored("after", after)[0].texts() == texts[-1]
 
 
 def test_two_at_once(files: ImageFiles) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from batos.image import ImageSettings, caretaker
 from batos.image.caretaker import Caretaker, in_thread
@@ -68,7 +71,7 @@ class Bench:
     def __init__(self, home: Path, **settings: Any) -> None:
         self.server, self.peer = FakeServer(), FakePeer()
         self.settings = ImageSettings(home=home, image_pack_every_h=settings.pop("every_h", 0), **settings)
-        self.settings.folder.mkdir(parents=True)
+        self.settings.folder.mkdir(parents=True, exist_ok=True)
         self.caretaker = Caretaker(self.server, self.settings, self.peer)  # type: ignore[arg-type]  # stand-ins
         self.caretaker.start()
 
@@ -165,6 +168,41 @@ async def test_by_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     finally:
         await bench.caretaker.stop()
     assert (bench.settings.folder / caretaker.LAST_PACK).exists()
+
+
+async def test_a_schedule_outlives_a_clock_that_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last pack that lies in the future is no reason to wait longer than from one pack to the next."""
+    monkeypatch.setattr(Caretaker, "_pins", lambda _self: ImagePins(pins=()))
+    folder = tmp_path / "home" / "image"
+    folder.mkdir(parents=True)
+    mark = folder / caretaker.LAST_PACK
+    mark.touch()
+    ahead = time.time() + 365 * DAY_S
+    os.utime(mark, (ahead, ahead))
+    bench = Bench(tmp_path / "home", every_h=1e-6)
+    try:
+        async with asyncio.timeout(30):
+            while not bench.server.horizons:  # noqa: ASYNC110 - a stand-in has no event
+                await asyncio.sleep(0.001)
+    finally:
+        await bench.caretaker.stop()
+
+
+async def test_what_a_pack_left_is_written_into_the_image(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the reply says what stands there, which may be later than what this pack says."""
+    noted: list[str] = []
+
+    def note(_self: Caretaker, earliest: str) -> str:
+        noted.append(earliest)
+        return "0000000000000009"
+
+    monkeypatch.setattr(Caretaker, "_note_packed", note)
+    assert await bench.ask(ImagePack(request_id=new_id())) == PACKED
+    assert noted == []
+    monkeypatch.setattr(bench.server, "pack", lambda _until: structs.replace(PACKED, earliest="0000000000000007"))
+    packed = await bench.ask(ImagePack(request_id=new_id()))
+    assert isinstance(packed, ImagePacked)
+    assert (noted, packed.earliest) == (["0000000000000007"], "0000000000000009")
 
 
 async def test_work_in_a_thread() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -17,7 +18,7 @@ from batos.image.packing import DAY_S, horizon
 from batos.image.pins import pin, pins, unpin
 from batos.image.reporting import EVERY_S, Reporter
 from batos.protocol import PinView, Progress
-from batos.uvm import NoSuchMoment, open_image
+from batos.uvm import NoSuchMoment, note_packed, open_image
 
 NOW = 1_800_000_000.0
 
@@ -110,6 +111,71 @@ def test_pins(files: ImageFiles) -> None:
             unpin(image, "now")
         with image.snapshot() as root:
             assert [one.name for one in pins(root)] == ["then"]
+
+
+def test_what_can_still_be_looked_at_is_said(files: ImageFiles) -> None:
+    """The newest transaction up to the horizon: its state stays whole, whoever lets the image know what it is told."""
+    tids = [files.put("first", f"{number}") for number in range(3)]
+    when = time.time()
+    later = files.put("first", "later")
+    packed = files.pack(when)
+    assert packed.earliest == tids[-1]
+    with open_image(files.uri) as image:
+        image.run(lambda root: note_packed(root, packed.earliest))
+        for tid, text in ((tids[-1], "2"), (later, "later")):
+            with image.at(tid) as root:
+                assert root["things"]["first"].text == text
+        for tid in tids[:-1]:
+            with pytest.raises(NoSuchMoment, match="packed away"), image.at(tid):
+                pass
+    assert files.pack(when).earliest == "", "the second pack up to there does nothing"
+    assert files.pack(DAY_S).earliest == ""
+    assert files.pack(time.time()).earliest == files.snapshot().tid
+
+
+def test_packing_where_the_clock_was_set_back(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days are counted by the clock: it keeps more then, never less; pins hold their transaction among its neighbours.
+
+    What was committed since the jump is packed once the clock has come to where it was.
+    """
+    noon = time.time()
+    before = files.put("first", "before")
+    clock = [noon - DAY_S]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    tids = [files.put("first", f"{number}") for number in range(6)]
+    assert [before, *tids] == sorted({before, *tids})
+    with open_image(files.uri) as image:
+        pin(image, "kept", tids[2], reason="", by="")
+        newest = image.last_tid()
+        pin(image, "now", "", reason="", by="")
+        with image.snapshot() as root:
+            found = pins(root)
+        assert [(one.name, one.tid) for one in found] == [("kept", tids[2]), ("now", newest)]
+    texts = files.texts()
+
+    files.pack(horizon(0, (), time.time()).at)
+    assert readable(files, [before, *tids]) == [before, *tids]
+    clock[0] = noon + 10 * DAY_S
+    held = horizon(1, found, time.time())
+    assert held.held_by == "kept"
+    files.pack(held.at)
+    assert set(tids[2:]) <= set(readable(files, tids))
+    packed = files.pack(horizon(1, (), time.time()).at)
+    assert packed.bytes_after < packed.bytes_before
+    assert readable(files, [before, *tids]) == []
+    assert files.texts() == texts
+    assert files.verify().faults_found == 0
+
+
+def readable(files: ImageFiles, tids: Iterable[str]) -> list[str]:
+    """Return those transactions as of which the object that all of them wrote can be read."""
+    found = []
+    with open_image(files.uri) as image:
+        for tid in tids:
+            with contextlib.suppress(NoSuchMoment), image.at(tid) as root:
+                assert root["things"]["first"].text
+                found.append(tid)
+    return found
 
 
 @contextmanager

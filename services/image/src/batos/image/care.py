@@ -1,4 +1,6 @@
-"""`python -m batos.image.care`: backup, restore and verify in a process of their own, for the vessel or a command.
+"""`python -m batos.image.care`: backup, restore, verify, look in a process of their own, for the vessel or a command.
+
+Of an image in PostgreSQL, which has no vessel, also pack, pin, unpin and pins.
 
 It says how far it is as JSON Lines on stdout, the last of them the outcome: a reply or an `ErrorReply`. Exit codes: 0
 done, 1 refused, and where something is wrong with the image.
@@ -16,14 +18,18 @@ from pathlib import Path
 import msgspec
 from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
 
+from batos.image import database
 from batos.image.backup import Snapshot, back_up
 from batos.image.errors import CareError
+from batos.image.looking import look_unserved
 from batos.image.reporting import Reporter
 from batos.image.restore import restore
-from batos.image.settings import IMAGE_FOLDER
+from batos.image.settings import IMAGE_FOLDER, ImageSettings
 from batos.image.storage import DATA_FILE
 from batos.image.verify import verify
 from batos.protocol import ErrorReply, Message
+from batos.uvm import UvmError
+from batos.vessel import FleetFile, FleetNotFound, VesselError, load_settings
 
 NICE = 10
 """It may wait; those who think may not."""
@@ -35,8 +41,11 @@ def main(arguments: Sequence[str]) -> int:
     os.nice(NICE)
     try:
         outcome = _done(given, Reporter(given.act, given.id, _say))
-    except CareError as error:
+    except VesselError as error:
         _say(ErrorReply(code=error.code, message=error.message, hint=error.hint))
+        return 1
+    except UvmError as error:
+        _say(ErrorReply(code="image_unusable", message=str(error), hint="look for damage with `batos image verify`"))
         return 1
     _say(outcome)
     return 0
@@ -60,7 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument("--image", type=Path)
     place.add_argument("--home", type=Path)
     verifying.add_argument("--tid", default="")
-    for act in (backup, restoring, verifying):
+    looking = acts.add_parser("look")
+    looking.add_argument("--home", type=Path, required=True)
+    packing = acts.add_parser("pack")
+    packing.add_argument("--days", type=float)
+    pinning, unpinning, listing = (acts.add_parser(act) for act in ("pin", "unpin", "pins"))
+    for act in (pinning, unpinning):
+        act.add_argument("--name", required=True)
+    for name in ("--at", "--reason", "--by"):
+        pinning.add_argument(name, default="")
+    for act in (backup, restoring, verifying, looking, packing, pinning, unpinning, listing):
         act.add_argument("--id", default="")
     return parser
 
@@ -71,11 +89,38 @@ def _done(given: argparse.Namespace, tell: Reporter) -> Message:
             return back_up(Snapshot(given.image, given.tid, given.position), given.folder, full=given.full, tell=tell)
         case "restore":
             return restore(given.folder, given.home / IMAGE_FOLDER, given.at, tell)
+        case "look":
+            with _unserved(given.home / IMAGE_FOLDER) as folder:
+                return look_unserved(folder)
+        case "pack" | "pin" | "unpin" | "pins":
+            return _of_database(given, tell)
         case _ if given.home is not None:
             with _unserved(given.home / IMAGE_FOLDER) as folder:
                 return verify(folder, given.tid, tell)
         case _:
             return verify(given.image, given.tid, tell)
+
+
+def _of_database(given: argparse.Namespace, tell: Reporter) -> Message:
+    """Care for the database that the settings name; its address has a password, so that it is no argument."""
+    settings = load_settings(ImageSettings)
+    uri = database.database(settings.image_uri or _written_uri(settings.home))
+    match given.act:
+        case "pack":
+            return database.pack(uri, settings.image_pack_days if given.days is None else given.days, tell)
+        case "pin":
+            return database.add_pin(uri, given.name, given.at, reason=given.reason, by=given.by)
+        case "unpin":
+            return database.remove_pin(uri, given.name)
+        case _:
+            return database.pinned(uri)
+
+
+def _written_uri(home: Path) -> str:
+    try:
+        return FleetFile.load(home).image_uri
+    except FleetNotFound:
+        return ""
 
 
 @contextlib.contextmanager

@@ -13,8 +13,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from msgspec import structs
+
 from batos.image.address import own_uri
 from batos.image.errors import CareError
+from batos.image.looking import look, note_pack
 from batos.image.packing import horizon
 from batos.image.pins import pin, pins, unpin
 from batos.image.reporting import Reporter
@@ -22,6 +25,7 @@ from batos.image.server import ImageServer
 from batos.image.settings import ImageSettings
 from batos.protocol import (
     ImageBackup,
+    ImageLook,
     ImagePack,
     ImagePacked,
     ImagePin,
@@ -36,7 +40,7 @@ from batos.protocol import (
     RequestFailed,
     new_id,
 )
-from batos.uvm import Image, NoImageYet, Transient, UvmError, open_image
+from batos.uvm import Image, NoImageYet, Transient, UvmError, note_packed, open_image
 from batos.vessel import VesselError
 from batos.vessel.tool import run_tool
 
@@ -89,6 +93,7 @@ class Caretaker:
         self._settings = settings
         self._peer = peer
         self._busy = ""
+        self._pack_error = ""
         self._schedule: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -100,6 +105,7 @@ class Caretaker:
             ImagePin: self.pin,
             ImageUnpin: self.unpin,
             ImagePinsGet: self.pins,
+            ImageLook: self.look,
         }
         self._peer.serve([SERVICE], handlers, capacity=CAPACITY)
         if self._settings.image_pack_every_h > 0:
@@ -164,6 +170,14 @@ class Caretaker:
         del message, context
         return await in_thread(self._pins)
 
+    @_answered
+    async def look(self, message: ImageLook, context: RequestContext) -> Message:
+        """Say how the files are; also while something else is under way."""
+        del message, context
+        pinned = (await in_thread(self._pins)).pins
+        newest, _ = self._server.position()
+        return await in_thread(look, self._settings.folder, pinned, newest, pack_error=self._pack_error)
+
     @contextlib.contextmanager
     def _only(self, what: str) -> Iterator[None]:
         """Do one thing at a time: packing moves every byte, which nobody else may be reading or promising meanwhile."""
@@ -191,6 +205,10 @@ class Caretaker:
             until = horizon(days, (await in_thread(self._pins)).pins, time.time())
             tell("packing", None, None)
             packed = await in_thread(self._server.pack, until)
+            if packed.earliest:
+                packed = structs.replace(packed, earliest=await in_thread(self._note_packed, packed.earliest))
+            await in_thread(note_pack, self._settings.folder)
+        self._pack_error = ""
         _log.info(
             "packed up to %s: %d bytes of the file and %d of blobs were given back, in %d ms%s",
             time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(packed.horizon)),
@@ -208,10 +226,12 @@ class Caretaker:
         if not mark.exists():
             mark.touch()
         while True:
-            await asyncio.sleep(max(0.0, mark.stat().st_mtime + every_s - time.time()))
+            # A clock that was set back since the mark was made would let it wait for as long as it was set back.
+            await asyncio.sleep(min(every_s, max(0.0, mark.stat().st_mtime + every_s - time.time())))
             try:
                 await self._pack(self._settings.image_pack_days, new_id())
             except (VesselError, UvmError) as error:
+                self._pack_error = str(error)
                 _log.warning("the image was not packed, next try in %g h: %s", every_s / HOUR_S, error)
             mark.touch()
 
@@ -221,6 +241,11 @@ class Caretaker:
                 return ImagePins(pins=pins(root))
         except NoImageYet:
             return ImagePins(pins=())
+
+    def _note_packed(self, earliest: str) -> str:
+        """Write into the image what can still be looked at, so that every view of the past knows; return it."""
+        with self._image() as image:
+            return image.run(lambda root: note_packed(root, earliest), user="image", note=f"packed up to {earliest}")
 
     def _pin(self, message: ImagePin) -> ImagePins:
         with self._image() as image:

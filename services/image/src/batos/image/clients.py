@@ -19,6 +19,8 @@ from ZEO.StorageServer import StorageServer, ZEOStorage
 from ZODB.POSException import StorageError, StorageTransactionError
 
 from batos.image.errors import NO_ROOM
+from batos.image.room import Room
+from batos.uvm.zeo_client import EXPELLED
 
 _PEER = struct.Struct("3i")
 _log = logging.getLogger(__name__)
@@ -37,9 +39,18 @@ class ClientConnection(ServerProtocol):  # type: ignore[misc]  # ZEO has no type
             finally:
                 handler.connected = False  # whatever went wrong: the lock manager gives a lock of the dead to the next
 
-    def expel(self) -> None:
-        """Close it without waiting until a client that does not read has read what was sent to it."""
+    def expel(self, transaction: Any, held_s: float) -> None:
+        """Close it without waiting until a client that does not read has read what was sent to it.
+
+        It is told which transaction is gone, so that it knows for certain; a client whose connection takes no more
+        bytes will not hear it, and other clients than ours do not listen.
+
+        Args:
+            transaction: the client's own id of it.
+            held_s: for how long it may hold the commit lock.
+        """
         transport = self.sm_protocol.transport
+        self.async_("info", {EXPELLED: {"transaction": transaction, "held_s": held_s}})
         self.close()
         transport.abort()
 
@@ -74,7 +85,9 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
             StorageTransactionError: there is no such transaction (any more).
         """
         self._check_tid(id, exc=StorageTransactionError)
-        return super().tpc_finish(id)
+        finished = super().tpc_finish(id)
+        self._room.found()
+        return finished
 
     def pack(self, time: float, wait: bool = True) -> None:
         """Refuse.
@@ -120,10 +133,16 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
 
     def _refused(self, where: str, error: OSError) -> StorageError:
         _log.error("a commit was refused: %s: %s", where, error)
+        self._room.missing(where, error)
         return StorageError(
             f"the image's disk is full ({where}: {error.strerror}): nothing of this transaction is stored, all that "
             "was stored stays readable; free space there, or give back what packing can reclaim with `batos image pack`"
         )
+
+    @property
+    def _room(self) -> Room:
+        room: Room = self.server.room
+        return room
 
     def _clear_transaction(self) -> None:
         self._no_room = None
@@ -141,7 +160,9 @@ class ClientAcceptor(Acceptor):  # type: ignore[misc]  # ZEO has no types
 class ClientServer(StorageServer):  # type: ignore[misc]  # ZEO has no types
     """ZEO's server with these clients."""
 
-    def __init__(self, address: Any, storages: dict[str, Any], *, tls: Any, commit_timeout_s: float) -> None:
+    def __init__(
+        self, address: Any, storages: dict[str, Any], *, tls: Any, commit_timeout_s: float, room: Room
+    ) -> None:
         """Listen.
 
         Args:
@@ -149,7 +170,9 @@ class ClientServer(StorageServer):  # type: ignore[misc]  # ZEO has no types
             storages: by name.
             tls: what clients have to show.
             commit_timeout_s: seconds for which a client may hold the commit lock.
+            room: is told when a commit finds the disk full, and when one is stored again.
         """
+        self.room = room
         super().__init__(address, storages, ssl=tls, Acceptor=ClientAcceptor)
         self.deadlines = {
             name: CommitDeadline(self.acceptor.event_loop, commit_timeout_s) for name in self.lock_managers
@@ -201,4 +224,4 @@ class CommitDeadline:
             user.decode(errors="replace"),
             note.decode(errors="replace"),
         )
-        client.connection.expel()
+        client.connection.expel(transaction.id if transaction is not None else None, self._seconds)

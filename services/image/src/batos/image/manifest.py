@@ -93,6 +93,10 @@ def read_manifest(path: Path) -> Manifest:
     return found
 
 
+NO_BACKUPS = (".", "lost+found")
+"""How folders are called that are none: unfinished ones, and what a volume's file system keeps for itself."""
+
+
 def manifests(folder: Path, *, damaged_too: bool = True) -> dict[str, Manifest]:
     """Return all backups of a folder by name, the oldest state first, whatever the clock said.
 
@@ -107,7 +111,7 @@ def manifests(folder: Path, *, damaged_too: bool = True) -> dict[str, Manifest]:
         names = [
             entry.name
             for entry in folder.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".") and (entry / MANIFEST).exists()
+            if entry.is_dir() and not entry.name.startswith(NO_BACKUPS) and (entry / MANIFEST).exists()
         ]
     except OSError as error:
         raise CareError(

@@ -53,6 +53,14 @@ class ImageCollector(Collector):
         yield CounterMetricFamily(
             "batos_image_clients_expelled", "Clients that held the commit lock for too long", counts.expelled
         )
+        yield CounterMetricFamily(
+            "batos_image_commits_refused", "Commits refused because the disk was full", counts.refused
+        )
+        yield GaugeMetricFamily(
+            "batos_image_disk_full",
+            "1 from a commit that found the disk full until one is stored again",
+            float(counts.disk_full),
+        )
         yield GaugeMetricFamily("batos_image_size_bytes", "Size of live_image.fs", counts.size_bytes)
         yield GaugeMetricFamily(
             "batos_image_blob_size_bytes", "Size of all blobs, measured now and then", self._blobs()

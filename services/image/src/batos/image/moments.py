@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-from persistent.TimeStamp import TimeStamp
-
 from batos.image.errors import CareError
+from batos.uvm import NoSuchMoment, tid_at
 
 TID_DIGITS = 16
 
@@ -24,14 +23,13 @@ def tid_of(moment: str) -> tuple[bool, str]:
             pass
     try:
         when = dt.datetime.fromisoformat(moment)
-    except ValueError:
-        when = None
-    if when is None or when.tzinfo is None:
+        found = tid_at(when).hex() if when.tzinfo is not None else ""
+    except (ValueError, NoSuchMoment):
+        found = ""
+    if not found:
         raise CareError(
             "moment_invalid",
             f"{moment!r} is neither a transaction nor a time with its zone",
             "give 16 hexadecimal digits, or for example 2026-01-31T12:00:00+00:00",
         )
-    utc = when.astimezone(dt.UTC)
-    stamp = TimeStamp(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second + utc.microsecond / 1e6)
-    return False, bytes(stamp.raw()).hex()
+    return False, found

@@ -11,6 +11,7 @@ from typing import Any
 
 from persistent.TimeStamp import TimeStamp
 from ZODB.FileStorage import FileStorage
+from ZODB.FileStorage.FileStorage import packed_version
 from ZODB.serialize import referencesf
 
 from batos.image.errors import NO_ROOM, CareError, disk_full
@@ -23,6 +24,8 @@ STEP_S = 0.001
 """A pack time is a float: so much earlier than a pinned transaction it is certainly not later."""
 PACK_FILE = f"{DATA_FILE}.pack"
 _MS = 1000
+_LENGTH_BYTES = 8
+_TID_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Horizon:
 
 def horizon(days: float, pins: Iterable[PinView], now: float) -> Horizon:
     """Return how far packing may go.
+
+    Days are counted by the clock, moments by their transactions, whose times never go back. So a clock that was set
+    back makes packing keep more: what was committed since stands later than all before, and is reached when the clock
+    is there.
 
     Args:
         days: how long history is kept.
@@ -62,14 +69,18 @@ def pack(storage: Any, folder: Path, until: Horizon) -> ImagePacked:
     """
     began = time.monotonic()
     before = _Sizes.of(storage, folder)
+    stands = _newest_until(storage, folder / DATA_FILE, until.at)
+    earliest = ""
     swapped = [before.file, before.file]
     forget_file(folder)
 
     def packer(*given: Any) -> Any:
+        nonlocal earliest
         result = FileStorage.packer(*given)
         swapped[:] = [storage.getSize()] * 2
         if result is not None:  # nobody commits until the packed file is in its place
             swapped[1] = result[0]
+            earliest = stands
         return result
 
     storage.packer = packer
@@ -108,7 +119,24 @@ def pack(storage: Any, folder: Path, until: Horizon) -> ImagePacked:
         objects_before=before.objects,
         objects_after=after.objects,
         duration_ms=round((time.monotonic() - began) * _MS),
+        earliest=earliest,
     )
+
+
+def _newest_until(storage: Any, path: Path, at: float) -> str:
+    """Return the newest transaction up to a pack time, whose state stays whole; empty where there is none."""
+    stop = bytes(TimeStamp(*time.gmtime(at)[:5], at % 60).raw())  # as the storage reckons it
+    with storage._lock:  # noqa: SLF001 - a size that ends with a whole transaction
+        end = int(storage.getSize())
+    with path.open("rb") as file:
+        while end > len(packed_version):
+            file.seek(end - _LENGTH_BYTES)  # a transaction ends with its length, which does not count these bytes
+            end -= int.from_bytes(file.read(_LENGTH_BYTES), "big") + _LENGTH_BYTES
+            file.seek(end)
+            tid = file.read(_TID_BYTES)
+            if tid <= stop:
+                return tid.hex()
+    return ""
 
 
 @dataclass(frozen=True)

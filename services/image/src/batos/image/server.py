@@ -16,6 +16,7 @@ from batos.image.clients import ClientServer  # noqa: E402 - it imports ZEO: aft
 from batos.image.errors import CareError, StorageUnusable  # noqa: E402
 from batos.image.listening import Listening  # noqa: E402
 from batos.image.packing import Horizon, pack  # noqa: E402
+from batos.image.room import Room  # noqa: E402
 from batos.image.storage import open_storage  # noqa: E402
 from batos.protocol import ImagePacked  # noqa: E402
 
@@ -37,6 +38,8 @@ class ServerCounts:
     conflicts: int
     size_bytes: int
     expelled: int = 0
+    refused: int = 0
+    disk_full: bool = False
 
 
 class ImageServer:
@@ -48,6 +51,7 @@ class ImageServer:
         listening: Listening,
         on_death: Callable[[BaseException | None], None],
         commit_timeout_s: float = COMMIT_TIMEOUT_S,
+        room: Room | None = None,
     ) -> None:
         """Begin closed.
 
@@ -56,7 +60,9 @@ class ImageServer:
             listening: where to be reached.
             on_death: called, in the server's thread, when the server ends without having been closed.
             commit_timeout_s: seconds for which a client may hold the commit lock before it is thrown out.
+            room: is told when a commit finds the disk full.
         """
+        self.room = room or Room()
         self._commit_timeout_s = commit_timeout_s
         self._folder = folder
         self._listening = listening
@@ -146,6 +152,8 @@ class ImageServer:
             conflicts=stats.conflicts,
             size_bytes=self._storage.getSize(),
             expelled=server.deadlines[STORAGE_NAME].expelled,
+            refused=self.room.refused,
+            disk_full=bool(self.room.lacking),
         )
 
     def _serve(self) -> None:
@@ -156,6 +164,7 @@ class ImageServer:
                 {STORAGE_NAME: self._storage},
                 tls=listening.tls,
                 commit_timeout_s=self._commit_timeout_s,
+                room=self.room,
             )
             listening.opened()
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it

@@ -9,6 +9,7 @@ from typing import ClassVar
 from batos.image.caretaker import Caretaker
 from batos.image.listening import Listening, TlsPort, UnixSocket
 from batos.image.metrics import ImageCollector
+from batos.image.room import Room
 from batos.image.server import ImageServer
 from batos.image.settings import ImageSettings
 from batos.image.storage import DATA_FILE
@@ -16,6 +17,8 @@ from batos.uvm import TlsUnusable
 from batos.uvm.tls import server_context
 from batos.vessel import StartFailed, Vessel, VesselError
 
+NO_WRITING = "commits are refused, the disk is full"
+"""What the vessel says of itself then. It stays ready: all that is stored can be read."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +44,11 @@ class ImageVessel(Vessel[ImageSettings]):
             reason = VesselError("image_server_died", f"the storage server ended by itself: {error!r}")
             loop.call_soon_threadsafe(self.fail, reason)
 
-        server = ImageServer(settings.folder, listening, died, settings.image_transaction_timeout_s)
+        def room_changed(lacking: str) -> None:
+            loop.call_soon_threadsafe(self.set_notice, f"{NO_WRITING} ({lacking})" if lacking else "")
+
+        room = Room(room_changed)
+        server = ImageServer(settings.folder, listening, died, settings.image_transaction_timeout_s, room)
         self.registry.register(ImageCollector(server.counts, settings.folder, settings.image_blob_scan_s))
         self._server = server
         await asyncio.to_thread(server.open)
