@@ -155,11 +155,13 @@ def test_pack(fleet: FakeFleet, runner: CliRunner) -> None:
     fleet.answers[ImagePack] = ImagePacked(
         horizon=1_700_000_000.0, held_by="before", bytes_before=5_000_000, bytes_after=2_000_000,
         blob_bytes_before=10, blob_bytes_after=4, objects_before=9, objects_after=7, duration_ms=100,
+        earliest=TID,
     )  # fmt: skip
     done = runner.invoke(app, ["image", "pack", "--days", "7"])
     assert done.exit_code == 0
     assert "given back: 3.0 MB of 5.0 MB, and 6 bytes of 10 bytes of blobs, 2 objects" in done.stdout
     assert "from 2023-11-14T22:13:20+00:00 on can be looked at (the pin before holds" in done.stdout
+    assert f"the earliest transaction is {TID}" in done.stdout
     runner.invoke(app, ["image", "pack"])
     assert [body.days for body in fleet.bodies(ImagePack)] == [7.0, None]
 

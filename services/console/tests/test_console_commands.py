@@ -257,7 +257,7 @@ def test_persona_is_shown(fleet: FakeFleet, runner: CliRunner) -> None:
     """`persona show` has name, DNA, codex, pillars and ancestor."""
     fleet.answers = {PersonaGet: brick({})}
     found = json.loads(runner.invoke(app, ["persona", "show", "brick", "--json"]).stdout)
-    assert set(found) == {"name", "dna", "codex", "pillars", "ancestor"}
+    assert set(found) == {"name", "dna", "codex", "pillars", "ancestor", "as_of"}
     assert found["ancestor"] is None
     said = runner.invoke(app, ["persona", "show", "brick"]).stdout
     assert "lego" in said
@@ -289,7 +289,8 @@ def test_help_is_quick_and_light() -> None:
     "command",
     ["up", "down", "status", "ask", "roll", "console", "run", "mission list", "mission show", "mission wait",
      "mission undo", "persona show", "forge run", "forge status", "forge promote", "forge rollback", "keys make",
-     "image show", "image history", "image versions", "image diff", "image install", "image revert", "image upgrade",
+     "image show", "image history", "image versions", "image diff", "image compare", "image install", "image revert",
+     "image upgrade", "image at",
      "mission", "persona", "forge", "keys", "image", ""],
 )  # fmt: skip
 def test_every_help_has_an_example(runner: CliRunner, command: str) -> None:

@@ -14,7 +14,9 @@ from batos.console.errors import WrongUsage
 from batos.console.show import Screen
 from batos.protocol import (
     ChangeView,
+    DifferenceView,
     EntryView,
+    ImageCompare,
     ImageHistory,
     ImageShow,
     ImageUpgrade,
@@ -30,8 +32,12 @@ from batos.protocol import (
     MethodView,
     MissionUndo,
     MissionUndone,
+    ObjectsCompared,
     PlaceHistory,
     PlaceView,
+    Roster,
+    RosterGet,
+    VesselCard,
 )
 
 PATH = "lobby.traits_obj.greet_"
@@ -94,24 +100,67 @@ async def test_json_has_every_field_and_no_tag(fleet: FakeFleet, capsys: pytest.
         path="lobby", changes=(ChangeView(tid="01" * 8, time=5.0, user="kernel-1", mission="m1"),)
     )
     found = screen(as_json=True)
-    assert await inspecting.history(fleet, found, "lobby", limit=3, request_s=5) == 0
+    assert await inspecting.history(fleet, found, "lobby", at="", limit=3, request_s=5) == 0
     assert json.loads(capsys.readouterr().out) == {
         "path": "lobby",
         "changes": [
             {"tid": "01" * 8, "time": 5.0, "user": "kernel-1", "note": "", "cycle": "", "mission": "m1", "size": 0}
         ],
+        "as_of": "",
     }
     assert fleet.bodies(ImageHistory)[0].limit == 3
+
+
+async def test_two_objects_are_shown_side_by_side(fleet: FakeFleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was added, removed, changed, with both values; whether the parents are the same; the ancestor by name."""
+    fleet.answers[ImageCompare] = ObjectsCompared(
+        path="lobby.owl",
+        other="lobby.bird",
+        is_ancestor=True,
+        parents=("lobby.bird",),
+        other_parents=(),
+        same_parents=False,
+        differences=(
+            DifferenceView(name="legs", kind="slot", change="changed", before="2", after="3"),
+            DifferenceView(name="hum_", kind="method", change="added", after="def hum_(self):\n    pass\n"),
+            DifferenceView(name="voice", kind="slot", change="removed", before="tweet"),
+        ),
+        same=4,
+        as_of="03" * 8,
+    )
+    found = screen()
+    assert await inspecting.compare(fleet, found, "lobby.owl", "", at="03" * 8, request_s=5) == 0
+    (asked,) = fleet.bodies(ImageCompare)
+    assert (asked.path, asked.other, asked.at) == ("lobby.owl", "", "03" * 8)
+    lines = [line.rstrip() for line in written(found).splitlines()]
+    for words in (
+        f"as of {'03' * 8}: what was committed up to there",
+        "lobby.owl, compared with its ancestor lobby.bird",
+        "parents: lobby.bird; there: none",
+        "changed slot legs",
+        "--- lobby.bird",
+        "-2",
+        "+3",
+        "added method hum_",
+        "+def hum_(self):",
+        "removed slot voice",
+        "-tweet",
+        "3 differ, 4 are the same; other parents",
+    ):
+        assert words in lines
+    await inspecting.compare(fleet, screen(as_json=True), "lobby.owl", "lobby.bird", at="", request_s=5)
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["as_of"], shown["differences"][0]["after"]) == ("03" * 8, "3")
 
 
 async def test_versions_say_which_is_in_force(fleet: FakeFleet) -> None:
     """And where a method was deleted, that none is."""
     found = screen()
-    await inspecting.versions(fleet, found, PATH, request_s=5)
+    await inspecting.versions(fleet, found, PATH, at="", request_s=5)
     assert "in force" in written(found).splitlines()[2]
     fleet.answers[MethodHistory] = MethodVersions(path=PATH, versions=(version(1, ""),), in_force=0)
     gone = screen()
-    await inspecting.versions(fleet, gone, PATH, request_s=5)
+    await inspecting.versions(fleet, gone, PATH, at="", request_s=5)
     assert "deleted" in written(gone)
 
 
@@ -120,16 +169,16 @@ async def test_the_last_two_versions_are_compared_unless_told_otherwise(
 ) -> None:
     """As diff -u writes it, with the authors; a version that does not exist is wrong usage."""
     found = screen(as_json=True)
-    await inspecting.diff(fleet, found, PATH, old=None, new=None, request_s=5)
+    await inspecting.diff(fleet, found, PATH, at="", old=None, new=None, request_s=5)
     shown = json.loads(capsys.readouterr().out)
     assert (shown["old"], shown["new"]) == (1, 2)
     assert "-    return 1\n+    return 2\n" in shown["diff"]
     assert "version 2 (cycle-7)" in shown["diff"]
     same = screen()
-    await inspecting.diff(fleet, same, PATH, old=2, new=2, request_s=5)
+    await inspecting.diff(fleet, same, PATH, at="", old=2, new=2, request_s=5)
     assert "are the same" in written(same)
     with pytest.raises(WrongUsage, match=r"has no version 3.*1 to 2"):
-        await inspecting.diff(fleet, screen(), PATH, old=1, new=3, request_s=5)
+        await inspecting.diff(fleet, screen(), PATH, at="", old=1, new=3, request_s=5)
 
 
 async def test_installing_and_reverting_say_what_is_in_force(fleet: FakeFleet) -> None:
@@ -149,14 +198,26 @@ async def test_installing_and_reverting_say_what_is_in_force(fleet: FakeFleet) -
     assert fleet.bodies(MethodInstall)[0].source == "def greet_(self): ..."
 
 
+def kernel(number: str, release: str) -> VesselCard:
+    return VesselCard(
+        name=f"kernel-{number}", kind="kernel", incarnation=number, pid=1, version=release, started_at=0.0, ready=True
+    )
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("replaced", 0), ("kept", 0), ("conflict", 1)])
 async def test_an_upgrade_fails_only_where_both_sides_changed(fleet: FakeFleet, outcome: str, code: int) -> None:
     """What was done stands in a table; a conflict is exit 1, so that scripts notice."""
     fleet.answers[ImageUpgrade] = ImageUpgraded(
         methods=(MethodUpgrade(path=PATH, outcome=outcome, author="cycle-7"),), unchanged=40
     )
+    fleet.answers[RosterGet] = Roster(
+        bus_incarnation="b",
+        bus_started_at=0.0,
+        vessels=tuple(kernel(name, release) for name, release in (("1", "0.9.0"), ("2", "0.10.0"), ("3", "0.2.0"))),
+    )
     found = screen()
-    assert await inspecting.upgrade(fleet, found, dry_run=True, take=["a"]) == code
+    assert await inspecting.upgrade(fleet, found, dry_run=True, take=["a"], request_s=5) == code
+    assert [service for service, body in fleet.asked if type(body) is ImageUpgrade] == ["kernel/kernel-2"]
     (asked,) = fleet.bodies(ImageUpgrade)
     assert (asked.dry_run, asked.take) == (True, ("a",))
     assert outcome in written(found)

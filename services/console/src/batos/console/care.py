@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,12 @@ from typing import Any, TypeVar
 import msgspec
 from rich.table import Table
 
-from batos.console.errors import DONE, MISSION_FAILED, ConsoleError, FleetUnreachable, WrongUsage
+from batos.console.database_care import DatabaseCare
+from batos.console.errors import DONE, MISSION_FAILED, ConsoleError, FleetUnreachable
 from batos.console.fleet import Fleet
 from batos.console.progress import Moving, progress_text, with_progress
 from batos.console.runner import Work
+from batos.console.settings import ConsoleSettings
 from batos.console.show import Screen, clean
 from batos.protocol import (
     ImageBackedUp,
@@ -47,27 +50,21 @@ M = TypeVar("M", bound=Message)
 
 @asynccontextmanager
 async def caring(on: Work) -> AsyncIterator[Fleet]:
-    """Connect to a fleet that keeps its image in files.
-
-    Raises:
-        WrongUsage: it keeps the image elsewhere.
-    """
+    """Connect to a fleet that keeps its image in files; an image in PostgreSQL is cared for without one."""
+    if is_in_database(on.settings):
+        yield DatabaseCare()
+        return
     async with on.fleet() as fleet:
-        uri = on.settings.image_uri or _uri_of(on)
-        if uri.startswith("postgres"):
-            raise WrongUsage(
-                "image_elsewhere",
-                "this fleet's image is kept in PostgreSQL, whose own tools care for it",
-                "use pg_dump, pg_restore and RelStorage's zodbpack",
-            )
         yield fleet
 
 
-def _uri_of(on: Work) -> str:
-    try:
-        return FleetFile.load(on.settings.home).image_uri
-    except VesselError:
-        return ""
+def is_in_database(settings: ConsoleSettings) -> bool:
+    """Whether the image is kept in PostgreSQL, as far as settings or the home say."""
+    uri = settings.image_uri
+    if not uri:
+        with contextlib.suppress(VesselError):
+            uri = FleetFile.load(settings.home).image_uri
+    return uri.startswith("postgres")
 
 
 async def backup(fleet: Fleet, screen: Screen, folder: Path, *, full: bool, timeout_s: float) -> int:
@@ -132,11 +129,18 @@ async def pack(fleet: Fleet, screen: Screen, days: float | None, *, timeout_s: f
             packed = await fleet.request(SERVICE, body, ImagePacked, timeout_s=timeout_s)
     screen.result(as_data(packed))
     held = f" (the pin {packed.held_by} holds what is younger)" if packed.held_by else ""
+    since = f"; the earliest transaction is {packed.earliest}" if packed.earliest else ""
+    if isinstance(fleet, DatabaseCare):
+        screen.say(
+            f"packed in {seconds(packed.duration_ms)}; PostgreSQL gives the space back when it vacuums\n"
+            f"every moment from {moment(packed.horizon)} on can be looked at{held}{since}"
+        )
+        return DONE
     screen.say(
         f"given back: {size(packed.bytes_before - packed.bytes_after)} of {size(packed.bytes_before)}, and "
         f"{size(packed.blob_bytes_before - packed.blob_bytes_after)} of {size(packed.blob_bytes_before)} of blobs, "
         f"{packed.objects_before - packed.objects_after} objects that nothing led to; {seconds(packed.duration_ms)}\n"
-        f"every moment from {moment(packed.horizon)} on can be looked at{held}"
+        f"every moment from {moment(packed.horizon)} on can be looked at{held}{since}"
     )
     return DONE
 

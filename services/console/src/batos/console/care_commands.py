@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from batos.console.past import At
 from batos.console.runner import Work, execute
 
 HOUR_S = 3600.0
@@ -17,10 +18,6 @@ Timeout = Annotated[
     float, typer.Option("--timeout", min=1, max=WEEK_S, help="Seconds to wait; then it is given up and undone.")
 ]
 Backups = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of backups.")]
-Moment = Annotated[
-    str,
-    typer.Option("--at", help="A transaction (16 hexadecimal digits), or a time with its zone; default: newest."),
-]
 PinName = Annotated[str, typer.Argument(help="The pin's name.")]
 
 
@@ -57,7 +54,7 @@ def backup(
 def restore(
     folder: Backups,
     into: Annotated[Path, typer.Option("--into", help="A home that has no image.")],
-    at: Moment = "",
+    at: At = "",
     as_json: Json = False,
 ) -> None:
     """Make an image from a backup: every hash is checked first, and the result compared with the backup's root hash.
@@ -115,7 +112,7 @@ def pack(
 
 def pin(
     name: PinName,
-    at: Moment = "",
+    at: At = "",
     reason: Annotated[str, typer.Option("--reason", help="What it is kept for.")] = "",
     as_json: Json = False,
 ) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from batos.console import care_commands, inspect_commands
+from batos.console import at_commands, care_commands, doctor_commands, inspect_commands, migrate_commands
 from batos.console.errors import DONE, WrongUsage
+from batos.console.past import At, say_when
 from batos.console.runner import Work, execute
 
 HOUR_S = 3600.0
@@ -47,7 +48,9 @@ image_app = typer.Typer(
     rich_markup_mode=None,
 )
 inspect_commands.add_commands(image_app)
+image_app.add_typer(at_commands.app, name="at")
 care_commands.add_commands(image_app)
+migrate_commands.add_commands(image_app)
 app.add_typer(image_app, name="image")
 keys_app = typer.Typer(
     help="Keys of a fleet whose vessels do not share a home: containers.\n\nExample: batos keys make ./keys",
@@ -154,42 +157,45 @@ def ask(
 
 @mission_app.command("list")
 def mission_list(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20, as_json: Json = False
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20, at: At = "", as_json: Json = False
 ) -> None:
-    """List the newest missions.
+    """List the newest missions, as they stand or stood.
 
     Example: batos mission list --limit 5
     """
 
-    async def work(at: Work) -> int:
+    async def work(on: Work) -> int:
         from batos.console import missions  # noqa: PLC0415
         from batos.console.tables import missions_table  # noqa: PLC0415
 
-        async with at.fleet() as fleet:
-            found = (await missions.newest(fleet, limit, request_s=at.settings.console_request_s)).missions
-        at.screen.result({"missions": [missions.as_data(mission) for mission in found]})
-        at.screen.say(missions_table(found) if found else "no missions yet: ask one with `batos ask`")
+        async with on.fleet() as fleet:
+            view = await missions.newest(fleet, limit, at=at, request_s=on.settings.console_request_s)
+        found = view.missions
+        on.screen.result({"missions": [missions.as_data(mission) for mission in found], "as_of": view.as_of})
+        say_when(on.screen, view, at)
+        on.screen.say(missions_table(found) if found else "no missions yet: ask one with `batos ask`")
         return DONE
 
     execute(work, as_json=as_json)
 
 
 @mission_app.command("show")
-def mission_show(mission_id: MissionId, as_json: Json = False) -> None:
-    """Show how a mission stands or ended.
+def mission_show(mission_id: MissionId, at: At = "", as_json: Json = False) -> None:
+    """Show how a mission stands or ended, or how it stood.
 
     Example: batos mission show 0197…
     """
 
-    async def work(at: Work) -> int:
+    async def work(on: Work) -> int:
         from batos.console import missions  # noqa: PLC0415
         from batos.console.show import outcome_text  # noqa: PLC0415
 
-        async with at.fleet() as fleet:
-            found = await missions.look(fleet, mission_id, request_s=at.settings.console_request_s)
-        at.screen.result(missions.as_data(found))
-        at.screen.say(f"asked: {found.text}\n")
-        at.screen.say(outcome_text(found))
+        async with on.fleet() as fleet:
+            found = await missions.look(fleet, mission_id, at=at, request_s=on.settings.console_request_s)
+        on.screen.result(missions.as_data(found))
+        say_when(on.screen, found, at)
+        on.screen.say(f"asked: {found.text}\n")
+        on.screen.say(outcome_text(found))
         return DONE
 
     execute(work, as_json=as_json)
@@ -238,19 +244,20 @@ def mission_undo(
 
 
 @persona_app.command("show")
-def persona_show(name: Persona, as_json: Json = False) -> None:
-    """Show a persona as the image holds it: DNA, codex, pillars.
+def persona_show(name: Persona, at: At = "", as_json: Json = False) -> None:
+    """Show a persona as the image holds it, or held it: DNA, codex, pillars.
 
     Example: batos persona show alfred --json
     """
 
-    async def work(at: Work) -> int:
+    async def work(on: Work) -> int:
         from batos.console import personas  # noqa: PLC0415
 
-        async with at.fleet() as fleet:
-            view = await personas.look(fleet, name, request_s=at.settings.console_request_s)
-        at.screen.result(personas.as_data(view))
-        at.screen.say(personas.render(view))
+        async with on.fleet() as fleet:
+            view = await personas.look(fleet, name, at=at, request_s=on.settings.console_request_s)
+        on.screen.result(personas.as_data(view))
+        say_when(on.screen, view, at)
+        on.screen.say(personas.render(view))
         return DONE
 
     execute(work, as_json=as_json)
@@ -285,20 +292,21 @@ def forge_run(
 
 
 @forge_app.command("status")
-def forge_status(order_id: OrderId, as_json: Json = False) -> None:
-    """Show how a training order stands.
+def forge_status(order_id: OrderId, at: At = "", as_json: Json = False) -> None:
+    """Show how a training order stands, or stood.
 
     Example: batos forge status 0197…
     """
 
-    async def work(at: Work) -> int:
+    async def work(on: Work) -> int:
         from batos.console import forge  # noqa: PLC0415
         from batos.console.tables import order_table  # noqa: PLC0415
 
-        async with at.fleet() as fleet:
-            order = await forge.order_status(fleet, order_id, request_s=at.settings.console_request_s)
-        at.screen.result(forge.as_data(order))
-        at.screen.say(order_table(order))
+        async with on.fleet() as fleet:
+            order = await forge.order_status(fleet, order_id, at=at, request_s=on.settings.console_request_s)
+        on.screen.result(forge.as_data(order))
+        say_when(on.screen, order, at)
+        on.screen.say(order_table(order))
         return DONE
 
     execute(work, as_json=as_json)
@@ -418,6 +426,9 @@ def run(timeout: Timeout = HOUR_S) -> None:
         return await run_all(at.settings, at.screen, timeout_s=timeout)
 
     execute(work)
+
+
+doctor_commands.add_command(app)
 
 
 def _version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ INTERRUPTED = 130
 USAGE_CODES = frozenset(
     {
         "adapter_unknown",
+        "ancestor_unknown",
         "method_broken",
         "method_name",
         "method_unknown",

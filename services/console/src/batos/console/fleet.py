@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
 
+from packaging.version import Version
+
 from batos.console.errors import START_IT, FleetUnreachable
 from batos.console.settings import ConsoleSettings
 from batos.protocol import BusUnreachable, Event, Message, Peer, Roster, RosterGet, VesselCard, new_id
@@ -81,6 +83,13 @@ def own_card() -> VesselCard:
         started_at=time.time(),
         ready=True,
     )
+
+
+async def newest_kernel(fleet: Fleet, timeout_s: float) -> str:
+    """Return the service of a kernel of the newest release that is ready: it knows more than the others do."""
+    found = [card for card in (await roster(fleet, timeout_s)).vessels if card.kind == "kernel" and card.ready]
+    newest = max(found, key=lambda card: Version(card.version), default=None)
+    return "kernel" if newest is None else f"kernel/{newest.name}"
 
 
 async def roster(fleet: Fleet, timeout_s: float) -> Roster:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from batos.console import past
 from batos.console.errors import ConsoleError, StillRunning
 from batos.console.fleet import Fleet
 from batos.console.progress import Moving, with_progress
@@ -79,9 +80,9 @@ async def judged(fleet: Fleet, order_id: str, *, timeout_s: float, request_s: fl
         ) from None
 
 
-async def order_status(fleet: Fleet, order_id: str, *, request_s: float) -> OrderStatus:
-    """Return how a training order stands."""
-    return await fleet.request("kernel", OrderGet(order_id=order_id), OrderStatus, timeout_s=request_s)
+async def order_status(fleet: Fleet, order_id: str, *, at: str = "", request_s: float) -> OrderStatus:
+    """Return how a training order stands, or stood at a moment."""
+    return await past.look(fleet, OrderGet(order_id=order_id, at=at), OrderStatus, at=at, request_s=request_s)
 
 
 async def promote(fleet: Fleet, order_id: str) -> AdapterBound:

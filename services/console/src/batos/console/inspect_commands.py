@@ -1,4 +1,4 @@
-"""`batos image show|history|versions|diff|install|revert|upgrade`: what the Architect sees and changes of the image."""
+"""`batos image show|history|versions|diff|compare|install|revert|upgrade`: the image as the Architect sees it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from typing import Annotated
 import typer
 
 from batos.console.errors import WrongUsage
+from batos.console.past import At
 from batos.console.runner import Work, execute
 
 ImagePath = Annotated[str, typer.Argument(help="For example lobby.alfred_prototype_obj.codex['covenants'].")]
 MethodPath = Annotated[str, typer.Argument(help="For example lobby.traits_obj.recall_.")]
+ObjectPath = Annotated[str, typer.Argument(help="For example lobby.brick_prototype_obj.")]
+Other = Annotated[str, typer.Argument(help="Path of the other object; default: the one that it was cloned from.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many changes.")]
+Old = Annotated[int | None, typer.Option(min=1, help="Number of the older version; default: the one before.")]
+New = Annotated[int | None, typer.Option(min=1, help="Number of the newer version; default: the last.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def add_commands(image_app: typer.Typer) -> None:
     """Add these commands to the group `image`."""
-    for command in (show, history, versions, diff, install, revert, upgrade):
+    for command in (show, history, versions, diff, compare, install, revert, upgrade):
         image_app.command()(command)
 
 
 def show(
     path: ImagePath = "lobby",
-    at: Annotated[
-        str, typer.Option("--at", help="A transaction (16 hexadecimal digits), or a time with its zone; default: now.")
-    ] = "",
+    at: At = "",
     as_json: Json = False,
 ) -> None:
     """Show what stands at a path of the image: slots, methods, what is inherited and from whom.
@@ -45,7 +49,8 @@ def show(
 
 def history(
     path: ImagePath,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many changes.")] = 20,
+    limit: Limit = 20,
+    at: At = "",
     as_json: Json = False,
 ) -> None:
     """Show which transactions wrote an object, the newest first, and for which mission.
@@ -58,13 +63,13 @@ def history(
 
         async with on.fleet() as fleet:
             return await inspecting.history(
-                fleet, on.screen, path, limit=limit, request_s=on.settings.console_request_s
+                fleet, on.screen, path, at=at, limit=limit, request_s=on.settings.console_request_s
             )
 
     execute(work, as_json=as_json)
 
 
-def versions(path: MethodPath, as_json: Json = False) -> None:
+def versions(path: MethodPath, at: At = "", as_json: Json = False) -> None:
     """Show all versions of a live method: who wrote them, when, and which is in force.
 
     Example: batos image versions lobby.psm_prototypes_obj.IDLE._process_synthesis_
@@ -74,17 +79,16 @@ def versions(path: MethodPath, as_json: Json = False) -> None:
         from batos.console import inspecting  # noqa: PLC0415
 
         async with on.fleet() as fleet:
-            return await inspecting.versions(fleet, on.screen, path, request_s=on.settings.console_request_s)
+            return await inspecting.versions(fleet, on.screen, path, at=at, request_s=on.settings.console_request_s)
 
     execute(work, as_json=as_json)
 
 
 def diff(
     path: MethodPath,
-    old: Annotated[
-        int | None, typer.Option(min=1, help="Number of the older version; default: the one before.")
-    ] = None,
-    new: Annotated[int | None, typer.Option(min=1, help="Number of the newer version; default: the last.")] = None,
+    old: Old = None,
+    new: New = None,
+    at: At = "",
     as_json: Json = False,
 ) -> None:
     """Show what changed between two versions of a live method.
@@ -97,7 +101,24 @@ def diff(
 
         async with on.fleet() as fleet:
             return await inspecting.diff(
-                fleet, on.screen, path, old=old, new=new, request_s=on.settings.console_request_s
+                fleet, on.screen, path, at=at, old=old, new=new, request_s=on.settings.console_request_s
+            )
+
+    execute(work, as_json=as_json)
+
+
+def compare(path: ObjectPath, other: Other = "", at: At = "", as_json: Json = False) -> None:
+    """Show in what an object differs from its ancestor, the object that it was cloned from, or from any other one.
+
+    Example: batos image compare lobby.brick_prototype_obj lobby.robin_prototype_obj
+    """
+
+    async def work(on: Work) -> int:
+        from batos.console import inspecting  # noqa: PLC0415
+
+        async with on.fleet() as fleet:
+            return await inspecting.compare(
+                fleet, on.screen, path, other, at=at, request_s=on.settings.console_request_s
             )
 
     execute(work, as_json=as_json)
@@ -168,6 +189,8 @@ def upgrade(
         from batos.console import inspecting  # noqa: PLC0415
 
         async with on.fleet() as fleet:
-            return await inspecting.upgrade(fleet, on.screen, dry_run=dry_run, take=take or ())
+            return await inspecting.upgrade(
+                fleet, on.screen, dry_run=dry_run, take=take or (), request_s=on.settings.console_request_s
+            )
 
     execute(work, as_json=as_json)

@@ -13,10 +13,13 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from batos.console import past
 from batos.console.errors import DONE, MISSION_FAILED, WrongUsage
-from batos.console.fleet import Fleet
+from batos.console.fleet import Fleet, newest_kernel
 from batos.console.show import Screen, clean
 from batos.protocol import (
+    DifferenceView,
+    ImageCompare,
     ImageHistory,
     ImageShow,
     ImageUpgrade,
@@ -30,6 +33,7 @@ from batos.protocol import (
     MethodView,
     MissionUndo,
     MissionUndone,
+    ObjectsCompared,
     PlaceHistory,
     PlaceView,
 )
@@ -41,31 +45,36 @@ _SHORT_HASH = 12
 
 async def show(fleet: Fleet, screen: Screen, path: str, *, at: str, request_s: float) -> int:
     """Show what stands at a path, now or at a moment of the past."""
-    found = await fleet.request("kernel", ImageShow(path=path, at=at), PlaceView, timeout_s=request_s)
+    found = await past.look(fleet, ImageShow(path=path, at=at), PlaceView, at=at, request_s=request_s)
     screen.result(as_data(found))
     screen.say(render_place(found))
     return DONE
 
 
-async def history(fleet: Fleet, screen: Screen, path: str, *, limit: int, request_s: float) -> int:
-    """Show which transactions wrote the record in which a place stands."""
-    found = await fleet.request("kernel", ImageHistory(path=path, limit=limit), PlaceHistory, timeout_s=request_s)
+async def history(fleet: Fleet, screen: Screen, path: str, *, at: str, limit: int, request_s: float) -> int:
+    """Show which transactions wrote the record in which a place stands, up to a moment."""
+    asked = ImageHistory(path=path, limit=limit, at=at)
+    found = await past.look(fleet, asked, PlaceHistory, at=at, request_s=request_s)
     screen.result(as_data(found))
+    past.say_when(screen, found, at)
     screen.say(render_changes(found) if found.changes else "no transaction is remembered for it")
     return DONE
 
 
-async def versions(fleet: Fleet, screen: Screen, path: str, *, request_s: float) -> int:
-    """Show all versions of a live method."""
-    found = await fleet.request("kernel", MethodHistory(path=path), MethodVersions, timeout_s=request_s)
+async def versions(fleet: Fleet, screen: Screen, path: str, *, at: str, request_s: float) -> int:
+    """Show all versions that a live method has, or had then."""
+    found = await past.look(fleet, MethodHistory(path=path, at=at), MethodVersions, at=at, request_s=request_s)
     screen.result(as_data(found))
+    past.say_when(screen, found, at)
     screen.say(render_versions(found))
     return DONE
 
 
-async def diff(fleet: Fleet, screen: Screen, path: str, *, old: int | None, new: int | None, request_s: float) -> int:
+async def diff(
+    fleet: Fleet, screen: Screen, path: str, *, at: str, old: int | None, new: int | None, request_s: float
+) -> int:
     """Show what changed between two versions of a live method; the last two unless told otherwise."""
-    found = await fleet.request("kernel", MethodHistory(path=path), MethodVersions, timeout_s=request_s)
+    found = await past.look(fleet, MethodHistory(path=path, at=at), MethodVersions, at=at, request_s=request_s)
     known = {version.number: version for version in found.versions}
     last = max(known)
     after = last if new is None else new
@@ -74,8 +83,19 @@ async def diff(fleet: Fleet, screen: Screen, path: str, *, old: int | None, new:
         if number not in known:
             raise WrongUsage("version_unknown", f"{path} has no version {number}", f"it has 1 to {last}")
     text = unified(path, known[before], known[after])
-    screen.result({"path": path, "old": before, "new": after, "diff": text})
+    screen.result({"path": path, "old": before, "new": after, "diff": text, "as_of": found.as_of})
+    past.say_when(screen, found, at)
     screen.say(Syntax(text, "diff") if text else f"versions {before} and {after} are the same")
+    return DONE
+
+
+async def compare(fleet: Fleet, screen: Screen, path: str, other: str, *, at: str, request_s: float) -> int:
+    """Show in what an object differs from another one, by default from its ancestor."""
+    asked = ImageCompare(path=path, other=other, at=at)
+    found = await past.look(fleet, asked, ObjectsCompared, at=at, request_s=request_s)
+    screen.result(as_data(found))
+    past.say_when(screen, found, at)
+    screen.say(render_compared(found))
     return DONE
 
 
@@ -91,10 +111,10 @@ async def revert(fleet: Fleet, screen: Screen, path: str, number: int, *, reques
     return _told(screen, found)
 
 
-async def upgrade(fleet: Fleet, screen: Screen, *, dry_run: bool, take: Iterable[str]) -> int:
+async def upgrade(fleet: Fleet, screen: Screen, *, dry_run: bool, take: Iterable[str], request_s: float) -> int:
     """Bring newer shipped methods into the image; exit 1 where some were changed on both sides and therefore kept."""
     asked = ImageUpgrade(dry_run=dry_run, take=tuple(take))
-    found = await fleet.request("kernel", asked, ImageUpgraded, timeout_s=UPGRADE_S)
+    found = await fleet.request(await newest_kernel(fleet, request_s), asked, ImageUpgraded, timeout_s=UPGRADE_S)
     screen.result(as_data(found))
     screen.say(render_upgrade(found, dry_run=dry_run))
     return MISSION_FAILED if any(one.outcome == "conflict" for one in found.methods) else DONE
@@ -172,6 +192,32 @@ def render_versions(found: MethodVersions) -> RenderableType:
             str(version.number), _time(version.time), clean(version.author), version.hash[:_SHORT_HASH], in_force
         )
     return table if found.in_force else Group(table, Text("deleted: no version is in force", "yellow"))
+
+
+def render_compared(found: ObjectsCompared) -> RenderableType:
+    """Render two objects side by side for people."""
+    relation = "its ancestor " if found.is_ancestor else ""
+    parts: list[RenderableType] = [Text(clean(f"{found.path}, compared with {relation}{found.other}"), "bold")]
+    if not found.same_parents:
+        mine, others = (", ".join(names) or "none" for names in (found.parents, found.other_parents))
+        parts.append(Text(clean(f"parents: {mine}; there: {others}")))
+    for one in found.differences:
+        parts.append(Text(f"\n{one.change} {one.kind} {clean(one.name)}", _CHANGE_STYLES.get(one.change, "")))
+        parts.append(Syntax(_two_values(found, one), "diff"))
+    parents = "the same parents" if found.same_parents else "other parents"
+    parts.append(Text(f"\n{len(found.differences)} differ, {found.same} are the same; {parents}", "dim"))
+    return Group(*parts)
+
+
+_CHANGE_STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
+
+
+def _two_values(found: ObjectsCompared, one: DifferenceView) -> str:
+    """Return both values as `diff -u` writes them, without its head where one of them is missing."""
+    before, after = (clean(text).splitlines() for text in (one.before, one.after))
+    if one.change != "changed":
+        return "\n".join([*(f"-{line}" for line in before), *(f"+{line}" for line in after)])
+    return "\n".join(difflib.unified_diff(before, after, clean(found.other), clean(found.path), lineterm=""))
 
 
 def render_upgrade(found: ImageUpgraded, *, dry_run: bool) -> RenderableType:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from batos.console import past
 from batos.console.errors import MISSION_FAILED, ConsoleError, StillRunning, WrongUsage
 from batos.console.fleet import Fleet
 from batos.console.show import TICK_S, LineView, LiveView, Screen, SilentView, View, outcome_text
@@ -65,14 +66,15 @@ async def wait(fleet: Fleet, screen: Screen, mission_id: str, *, timeout_s: floa
     return await _shown(fleet, screen, mission_id, timeout_s=timeout_s, request_s=request_s)
 
 
-async def look(fleet: Fleet, mission_id: str, *, request_s: float) -> MissionStatus:
-    """Return how a mission stands."""
-    return await fleet.request("kernel", MissionWait(mission_id=mission_id), MissionStatus, timeout_s=request_s)
+async def look(fleet: Fleet, mission_id: str, *, at: str = "", request_s: float) -> MissionStatus:
+    """Return how a mission stands, or stood at a moment."""
+    asked = MissionWait(mission_id=mission_id, at=at)
+    return await past.look(fleet, asked, MissionStatus, at=at, request_s=request_s)
 
 
-async def newest(fleet: Fleet, limit: int, *, request_s: float) -> Missions:
-    """Return the newest missions."""
-    return await fleet.request("kernel", MissionList(limit=limit), Missions, timeout_s=request_s)
+async def newest(fleet: Fleet, limit: int, *, at: str = "", request_s: float) -> Missions:
+    """Return the newest missions, now or at a moment."""
+    return await past.look(fleet, MissionList(limit=limit, at=at), Missions, at=at, request_s=request_s)
 
 
 def as_data(status: MissionStatus) -> dict[str, Any]:

@@ -9,14 +9,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from batos.console import past
 from batos.console.fleet import Fleet
 from batos.console.show import clean, persona_style
 from batos.protocol import PersonaGet, PersonaView
 
 
-async def look(fleet: Fleet, name: str, *, request_s: float) -> PersonaView:
-    """Return a persona."""
-    return await fleet.request("kernel", PersonaGet(persona=name), PersonaView, timeout_s=request_s)
+async def look(fleet: Fleet, name: str, *, at: str = "", request_s: float) -> PersonaView:
+    """Return a persona, as it is or was at a moment."""
+    return await past.look(fleet, PersonaGet(persona=name, at=at), PersonaView, at=at, request_s=request_s)
 
 
 def as_data(view: PersonaView) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def as_data(view: PersonaView) -> dict[str, Any]:
         "codex": view.codex,
         "pillars": view.pillars,
         "ancestor": view.ancestor or None,
+        "as_of": view.as_of,
     }
 
 

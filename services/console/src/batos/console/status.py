@@ -105,6 +105,7 @@ def _vessel(card: VesselCard, now: float) -> dict[str, Any]:
         "ready": card.ready,
         "reason": card.reason,
         "draining": card.draining,
+        "notice": card.notice,
         "version": card.version,
         "uptime_s": round(max(0.0, now - card.started_at), 1),
         "metrics": card.metrics,
@@ -144,6 +145,8 @@ def render(status: Status, now: float | None = None) -> RenderableType:
 def _state(card: VesselCard) -> Text:
     if card.draining:
         return Text("draining", "yellow")
+    if card.ready and card.notice:
+        return Text(clean(f"ready, but {card.notice}"), "yellow")
     return Text("ready", "green") if card.ready else Text(clean(f"not ready: {card.reason}"), "red")
 
 
