@@ -6,7 +6,9 @@ another having run: what two of them need is a fixture.
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import stat
 import time
 import urllib.request
 from typing import Any
@@ -37,6 +39,21 @@ def test_every_vessel_lives_and_says_so(fleet: Fleet) -> None:
                 body = answer.read().decode()
             if page == "metrics":
                 assert "batos_" in body
+
+
+def test_nothing_of_the_home_is_open_to_others(fleet: Fleet, thoughts: list[dict[str, Any]]) -> None:
+    """Whatever the fleet writes is its user's alone, and the doctor finds nothing wrong."""
+    assert thoughts
+    found = fleet.json("doctor")
+    assert found["wrong"] == 0
+    assert {"home", "keys", "fleet", "image", "pin", "backup", "log"} <= {one["about"] for one in found["findings"]}
+    open_to_others = []
+    for path in fleet.home.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a journal, or a file on its way to its name
+            mode = path.lstat().st_mode
+            if mode & 0o077 and not stat.S_ISLNK(mode):
+                open_to_others.append(path)
+    assert open_to_others == []
 
 
 def test_thoughts_are_whole(fleet: Fleet, thoughts: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from batos.vessel.errors import FleetNotFound, FleetRunning, SettingsError, Star
 from batos.vessel.fleet import FleetFile, FleetLock, FleetPlace, keeper_pid
 from batos.vessel.health import HealthPages, HealthServer, HealthState
 from batos.vessel.logs import configure_logging
-from batos.vessel.run import EXIT_DONE, EXIT_FAILED, EXIT_SETTINGS, live, run, say_failure
+from batos.vessel.run import EXIT_DONE, EXIT_FAILED, EXIT_SETTINGS, PRIVATE_UMASK, live, run, say_failure
 from batos.vessel.settings import CURVE_OFF, VesselSettings, load_settings, without_password
 from batos.vessel.tether import tethered
 from batos.vessel.vessel import Vessel
@@ -16,6 +16,7 @@ __all__ = [
     "EXIT_DONE",
     "EXIT_FAILED",
     "EXIT_SETTINGS",
+    "PRIVATE_UMASK",
     "FleetFile",
     "FleetLock",
     "FleetNotFound",

@@ -27,6 +27,8 @@ EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 REPLY_GRACE_S = 0.1
 """How long the answer to a `Drain` may take to leave before the drain begins."""
+PRIVATE_UMASK = 0o077
+"""What a vessel writes is its user's alone, the folders above it included."""
 TURN_S = 0.5
 """How often the event loop shows that it turns."""
 
@@ -45,6 +47,7 @@ def run(vessel_class: type[Vessel[S]], settings: S | type[S]) -> int:
     Returns:
         The exit code: 0 ended in order, 1 could not start or failed, 2 bad settings.
     """
+    os.umask(PRIVATE_UMASK)
     try:
         read = load_settings(settings) if isinstance(settings, type) else settings
         if not read.name:

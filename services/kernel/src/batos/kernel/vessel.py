@@ -11,46 +11,23 @@ from typing import ClassVar
 from ZODB.POSException import ConflictError
 
 from batos.kernel import interface
-from batos.kernel.answering import Answering
 from batos.kernel.awakening import awaken, opened_aside, probe
-from batos.kernel.engine import BusEngine
 from batos.kernel.errors import KernelError
-from batos.kernel.events import BusEvents
-from batos.kernel.inspecting import Inspecting
-from batos.kernel.intake import Intake
-from batos.kernel.learning import Learning
 from batos.kernel.metacognition import Metacognition
 from batos.kernel.metrics import KernelMetrics
-from batos.kernel.migrating import Migrating
-from batos.kernel.missions import Owner
 from batos.kernel.redaction import Redactor, redaction_key
-from batos.kernel.registration import Registration
-from batos.kernel.running import Places, Runner
-from batos.kernel.sandboxing import kernel_sandbox
-from batos.kernel.scheduler import Scheduler
-from batos.kernel.segments import SegmentFolder
+from batos.kernel.running import Places
+from batos.kernel.serving import Serving
 from batos.kernel.settings import KernelSettings
-from batos.kernel.watching import MissionWatch
 from batos.mind import MindError
 from batos.mind.compatibility import Kernel
-from batos.protocol import (
-    AdapterPromote,
-    AdapterRollback,
-    EventType,
-    MissionStatus,
-    OrderCreate,
-    OrderGet,
-    ProtocolError,
-)
+from batos.protocol import EventType, ProtocolError
 from batos.uvm import BadImageUri, BatOSUVM, CovenantBroken, Image, UvmError
-from batos.uvm.sandbox import Sandbox
 from batos.vessel import StartFailed, Vessel, VesselError
 
 SERVICE = "kernel"
 LOG_FOLDER = "log"
 REDACTION_KEY = "redaction.key"
-LEAVE_TIMEOUT_S = 5.0
-"""How long the end waits for the image to take this kernel off its list, in seconds."""
 
 _log = logging.getLogger("batos.kernel")
 
@@ -64,7 +41,6 @@ class KernelVessel(Vessel[KernelSettings]):
     def __init__(self, settings: KernelSettings) -> None:
         super().__init__(settings)
         self.metrics = KernelMetrics(self.registry)
-        self.owner = Owner(self.name, self.incarnation)
         self.plank = Kernel(self.name, self.incarnation, self.version, host=interface.HOST, image=interface.IMAGE)
         self._places = Places(settings.kernel_slots)
         self._idle = asyncio.Event()
@@ -72,13 +48,7 @@ class KernelVessel(Vessel[KernelSettings]):
         self._scheduling: asyncio.Task[None] | None = None
         self._uvm: BatOSUVM | None = None
         self._log: Metacognition | None = None
-        self._intake: Intake | None = None
-        self._watch: MissionWatch | None = None
-        self._registration: Registration | None = None
-        self._migrating: Migrating | None = None
-        self._sandbox: Sandbox | None = None
-        self._runner: Runner | None = None
-        self._scheduler: Scheduler | None = None
+        self._serving: Serving | None = None
         self._log_fault = ""
         self._awake = False
 
@@ -110,7 +80,8 @@ class KernelVessel(Vessel[KernelSettings]):
         await self._end_tasks()
         if self._log is not None:
             self._log.record(EventType.VESSEL, detail={"what": "draining", "running": self._places.taken})
-        self._send_away()
+        if self._serving is not None:
+            self._serving.send_away()
         while self._places.taken:
             self._idle.clear()
             await self._idle.wait()
@@ -120,32 +91,14 @@ class KernelVessel(Vessel[KernelSettings]):
         """Give back what still runs, and let go of everything."""
         self._places.set_open(False)
         await self._end_tasks()
-        self._send_away()
-        if self._runner is not None:
-            await asyncio.to_thread(self._release, self._runner)
-            await asyncio.to_thread(self._runner.close)
-        if self._sandbox is not None:
-            await asyncio.to_thread(self._sandbox.close)
-        if self._intake is not None:
-            await asyncio.to_thread(self._intake.close)
-        if self._watch is not None:
-            await asyncio.to_thread(self._watch.close)
-        if self._migrating is not None:
-            await asyncio.to_thread(self._migrating.close)
-        if self._registration is not None:
-            await self._leave(self._registration)
+        if self._serving is not None:
+            self._serving.send_away()
+            await self._serving.close()
         if self._log is not None:
             self._log.record(EventType.VESSEL, detail={"what": "stopped"})
             await self._log.close()
         if self._uvm is not None:
             await asyncio.to_thread(self._uvm.close)
-
-    def _send_away(self) -> None:
-        """Let others answer who waits here, and go on with what takes long."""
-        if self._watch is not None:
-            self._watch.leave()
-        if self._migrating is not None:
-            self._migrating.leave()
 
     # ------------------------------------------------------------------------------------------ awakening
 
@@ -154,15 +107,14 @@ class KernelVessel(Vessel[KernelSettings]):
         uvm = await self._opened()
         self._uvm = uvm
         await self._until(lambda: asyncio.to_thread(awaken, uvm.image, self.plank), "the image")
-        self._serve(uvm.image, log)
+        serving = self._serving = self._served(uvm.image, log)
         await self._until(lambda: probe(self.peer, self.settings.kernel_probe_timeout_s), "the engine")
         self._awake = True
         self._show_readiness()
         self._places.set_open(True)
         log.record(EventType.VESSEL, snapshot_tid=await asyncio.to_thread(uvm.image.last_tid), detail={"what": "awake"})
-        if self._scheduler is not None:
-            self._scheduling = asyncio.create_task(self._scheduler.run(), name="scheduler")
-            self._scheduling.add_done_callback(self._ended_task)
+        self._scheduling = asyncio.create_task(serving.schedule(), name="scheduler")
+        self._scheduling.add_done_callback(self._ended_task)
 
     async def _opened(self) -> BatOSUVM:
         """Return the image's vessel side once the storage answers."""
@@ -207,104 +159,24 @@ class KernelVessel(Vessel[KernelSettings]):
             on_fault=on_fault,
         )
 
-    def _serve(self, image: Image, log: Metacognition) -> None:
-        """Build what thinks and answers, and say so on the bus. The bus sends shared work only once this is ready."""
-        settings, loop = self.settings, asyncio.get_running_loop()
-        events = BusEvents(self.peer, loop)
-        image.sandbox = self._sandbox = kernel_sandbox(settings, log, self.metrics)
-        watch = self._watch = MissionWatch(image, poll_s=settings.kernel_wait_poll_s, metrics=self.metrics)
-
-        def engine_for(mission_id: str) -> BusEngine:
-            return BusEngine(
-                self.peer, loop, mission_id, short_timeout_s=settings.kernel_engine_timeout_s, metrics=self.metrics
-            )
-
-        def tidy(mission_id: str) -> None:
-            if self._intake is not None:
-                self._intake.tidy(mission_id)
-
-        def freed() -> None:
-            loop.call_soon_threadsafe(self._idle.set)
-            if self._scheduler is not None:
-                self._scheduler.wake()
-
-        def told(status: MissionStatus) -> None:
-            watch.told(status)
-
-        runner = self._runner = Runner(
+    def _served(self, image: Image, log: Metacognition) -> Serving:
+        """Begin to answer, and say so on the bus. The bus sends shared work only once this is ready."""
+        loop = asyncio.get_running_loop()
+        serving = Serving(
+            settings=self.settings,
+            plank=self.plank,
             image=image,
-            places=self._places,
-            slots=settings.kernel_slots,
-            engine_for=engine_for,
-            log=log,
-            events=events,
-            metrics=self.metrics,
-            prompt_timeout_s=settings.kernel_infer_timeout_s,
-            on_end=told,
-            on_free=freed,
-            tidy=tidy,
-        )
-        registration = self._registration = Registration(
-            image, self.plank, lambda words: loop.call_soon_threadsafe(self.set_notice, words)
-        )
-        scheduler = self._scheduler = Scheduler(
-            image=image,
-            owner=self.owner,
-            places=self._places,
-            runner=runner,
-            registration=registration,
             peer=self.peer,
             log=log,
-            logs=settings.home / LOG_FOLDER,
-            events=events,
-            tidy=tidy,
-            on_end=told,
-            metrics=self.metrics,
-            poll_s=settings.kernel_poll_s,
-            roster_s=settings.kernel_roster_s,
-            adopt_after_s=settings.kernel_adopt_after_s,
-            most_adoptions=settings.kernel_max_adoptions,
-            genesis_after_s=settings.kernel_genesis_after_s,
-        )
-        intake = self._intake = Intake(
-            image=image,
-            owner=self.owner,
+            log_folder=self.log_folder,
             places=self._places,
-            begin=runner.begin,
-            on_waiting=scheduler.wake,
             metrics=self.metrics,
-            batch=settings.kernel_batch,
+            on_free=lambda: loop.call_soon_threadsafe(self._idle.set),
+            notice=lambda words: loop.call_soon_threadsafe(self.set_notice, words),
         )
-        answering = Answering(
-            image=image,
-            intake=intake,
-            watch=watch,
-            log=SegmentFolder(self.log_folder),
-            kernel=self.name,
-            text_bytes=settings.kernel_text_bytes,
-        )
-        inspecting = Inspecting(image=image, kernel=self.plank)
-        migrating = self._migrating = Migrating(image=image, owner=self.owner, events=events, log=log)
-        learning = Learning(
-            peer=self.peer,
-            image=image,
-            kernel=self.name,
-            load_timeout_s=settings.kernel_load_timeout_s,
-            metrics=self.metrics,
-        )
-        self.peer.serve(
-            [SERVICE, f"{SERVICE}/{self.name}"],
-            {
-                **answering.handlers(),
-                **inspecting.handlers(),
-                **migrating.handlers(),
-                OrderCreate: learning.create_order,
-                OrderGet: learning.get_order,
-                AdapterPromote: learning.promote,
-                AdapterRollback: learning.roll_back,
-            },
-            capacity=settings.kernel_requests,
-        )
+        capacity = self.settings.kernel_requests
+        self.peer.serve([SERVICE, f"{SERVICE}/{self.name}"], serving.handlers(), capacity=capacity)
+        return serving
 
     # ------------------------------------------------------------------------------------------ readiness and the end
 
@@ -316,23 +188,6 @@ class KernelVessel(Vessel[KernelSettings]):
 
     def _show_readiness(self) -> None:
         self.set_ready(not self._log_fault, self._log_fault)
-
-    def _release(self, runner: Runner) -> None:
-        at_work = runner.at_work()
-        if not at_work:
-            return
-        try:
-            released = runner.give_back(at_work, "drain_expired")
-            _log.warning("gave back %d of %d missions that still ran", released, len(at_work))
-        except (UvmError, ConflictError) as error:
-            _log.error("missions could not be given back, others will adopt them: %s", error)
-
-    async def _leave(self, registration: Registration) -> None:
-        try:
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                await asyncio.to_thread(registration.leave)
-        except (UvmError, ConflictError, TimeoutError) as error:
-            _log.warning("the image still lists this kernel, others will find that it is gone: %r", error)
 
     async def _end_tasks(self) -> None:
         tasks = [task for task in (self._awakening, self._scheduling) if task is not None]
