@@ -133,6 +133,14 @@ MISSIONS: Row = (
             width=12,
             stacked=True,
         ),
+        graph(
+            "Methods of cycles that were stopped",
+            "none",
+            ("{{rule}}", or_zero(f"({increase('batos_kernel_methods_stopped_total', by='rule')} > 0)", "rule")),
+            says="What the mind wrote itself and the sandbox stopped, by rule; the log says who, what and where.",
+            width=24,
+            seldom=True,
+        ),
     ],
 )
 

@@ -75,7 +75,7 @@ async def _without_image_vessel(settings: ConsoleSettings, bounds: Bounds) -> li
     if IMAGE_KIND in _places(settings):
         return []  # that it is missing was said already
     if not is_in_database(settings):
-        return [note("image", "it is kept elsewhere, and cared for there (PostgreSQL: see docs/image.md)")]
+        return [note("image", "it is kept elsewhere, and cared for there (PostgreSQL: see docs/care.md)")]
     found = [note("image", "it is kept in PostgreSQL, whose own tools make its backups")]
     try:
         pinned = await DatabaseCare().request(SERVICE, ImagePinsGet(), ImagePins, timeout_s=settings.console_request_s)
