@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from BTrees.OOBTree import OOBTree
 from integration.console_fixtures import Batos
+from integration.image_fixtures import committing, put, rewritten
 from integration.postgres_server import PASSWORD, Server, postgres_server
-from integration.test_image_care import committing, put, rewritten
 
 from batos.uvm import NoSuchMoment, Root, open_image, read_blob, store_blob
 

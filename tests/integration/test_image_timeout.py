@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.test_image_server import ImageProcess, image, until
+from integration.image_process import ImageProcess, image, until
 from ZEO.asyncio.client import ClientIO
 from ZEO.Exceptions import ClientDisconnected
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from integration.bus_fixtures import BusUnderTest, free_port
-from integration.test_image_server import ImageProcess, image
+from integration.image_process import ImageProcess, image
 from integration.test_image_timeout import stalled
 
 from batos.console.keys import make_keys

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from integration.bus_fixtures import free_port
-from integration.postgres_server import Server, postgres_server
+from integration.postgres_server import Server
 from integration.uvm_servers import short_folder
 
 from batos.console.keys import make_keys
@@ -24,12 +24,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     make_keys(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    with postgres_server() as server:
-        yield server
 
 
 class TestFile(StorageConformance):
@@ -65,10 +59,10 @@ class TestPostgresql(StorageConformance):
     """RelStorage, a database a test."""
 
     @pytest.fixture
-    def storage(self, postgres: Server) -> StorageUnderTest:
+    def storage(self, postgres_cluster: Server) -> StorageUnderTest:
         name = f"image_{new_id()}"
-        postgres.database(name)
-        return StorageUnderTest("postgresql", postgres.uri(name, "?wait_timeout=10"))
+        postgres_cluster.database(name)
+        return StorageUnderTest("postgresql", postgres_cluster.uri(name, "?wait_timeout=10"))
 
 
 def served(listening: Listening, folder: Path, uri: str) -> Iterator[StorageUnderTest]:

@@ -1,11 +1,13 @@
-"""An image in a temporary folder."""
+"""An image in a temporary folder, and one with a sandbox."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydantic_monty
 import pytest
+from uvm_sandbox_world import World, a_world
 
 from batos.uvm import Image, Session, open_image
 
@@ -25,3 +27,15 @@ def image(uri: str) -> Iterator[Image]:
 def session(image: Image) -> Iterator[Session]:
     with image.session() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def first_pool() -> None:
+    """The first pool of a process leaves it a pair of sockets for good (how it hears of signals): no test's leak."""
+    with pydantic_monty.Monty() as begun, begun.checkout() as session:
+        assert session.feed_run("1 + 1") == 2
+
+
+@pytest.fixture
+def sandboxed(first_pool: None, tmp_path: Path) -> Iterator[World]:  # noqa: ARG001 - it comes before the leak check
+    yield from a_world(tmp_path)

@@ -1,14 +1,9 @@
-"""Opening, transactions, sessions, the past."""
+"""Transactions and sessions: what they see, how they conflict and are tried again, how they fail."""
 
 from __future__ import annotations
 
-import datetime as dt
-import gc
 import threading
-import time
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,25 +16,13 @@ from batos.uvm import (
     CommitFateUnknown,
     Contention,
     Image,
-    ImageInUse,
     ImageUnreachable,
-    ImageUnusable,
-    NoImageYet,
-    NoSuchMoment,
     ReadOnly,
     Root,
     Session,
     SessionMisuse,
     Transient,
     UvmObject,
-    changes_of,
-    note_packed,
-    open_image,
-    place_at,
-    read_blob,
-    seen_tid,
-    store_blob,
-    tid_at,
 )
 
 
@@ -48,15 +31,6 @@ def no_backoff() -> Iterator[None]:
     """Retries do not wait in unit tests; their number stays the callers'."""
     with stamina.set_testing(True, attempts=100, cap=True):
         yield
-
-
-def test_an_empty_storage_gets_an_empty_lobby(uri: str) -> None:
-    """Opening twice makes it once."""
-    with open_image(uri) as image, image.snapshot() as root:
-        oid = root["lobby"]._p_oid
-        assert isinstance(root["lobby"], UvmObject)
-    with open_image(uri) as image, image.snapshot() as root:
-        assert root["lobby"]._p_oid == oid
 
 
 def test_an_exception_in_a_transaction_leaves_nothing_behind(image: Image) -> None:
@@ -227,159 +201,6 @@ def test_run_does_not_retry_other_errors(image: Image) -> None:
     assert tries == [1]
 
 
-def test_the_past_can_be_read_by_tid_and_by_time(image: Image) -> None:
-    """Whatever happened since, and read only."""
-    with image.session() as session:
-        tids = []
-        for number in range(3):
-            session.begin()["lobby"].n = number
-            tids.append(session.commit())
-    for number, tid in enumerate(tids):
-        with image.at(tid) as root:
-            assert root["lobby"].n == number
-            with pytest.raises(ReadOnly):
-                root["lobby"].n = 7
-    with image.at(dt.datetime.now(dt.UTC)) as root:
-        assert root["lobby"].n == 2
-
-
-@pytest.mark.parametrize(
-    ("moment", "why"),
-    [
-        ("7fffffffffffffff", "future"),
-        ("0000000000000001", "had not begun"),
-        (dt.datetime(2001, 1, 1, tzinfo=dt.UTC), "had not begun"),
-        (dt.datetime(2001, 1, 1), "time zone"),  # noqa: DTZ001 - that is the point
-        (dt.datetime(1000, 1, 1, tzinfo=dt.UTC), "no transaction can have that time"),
-        (dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=14))), "no transaction can have that time"),
-        (
-            dt.datetime(9999, 12, 31, 23, tzinfo=dt.timezone(-dt.timedelta(hours=14))),
-            "no transaction can have that time",
-        ),
-        ("yesterday", "16 hexadecimal digits"),
-        ("-000000000000001", "16 hexadecimal digits"),
-        ("", "16 hexadecimal digits"),
-    ],
-)
-def test_a_moment_that_does_not_exist_is_refused(image: Image, moment: Any, why: str) -> None:
-    """The error says why."""
-    with pytest.raises(NoSuchMoment, match=why), image.at(moment):
-        pass
-
-
-def test_what_a_view_sees_is_said(image: Image) -> None:
-    """The tid that was asked for, that of a time's very moment, or the newest one; the view does not change."""
-    first = image.last_tid()
-    with image.transaction() as root:
-        root["lobby"].n = 1
-    now = dt.datetime.now(dt.UTC)
-    for moment, seen in ((first, first), (now, image.last_tid())):
-        with image.at(moment) as root:
-            assert seen_tid(root) == seen
-    with image.snapshot() as root:
-        assert seen_tid(root) == image.last_tid()
-    with image.transaction() as root:
-        root["lobby"].n = 2
-    with image.at(now) as root:
-        assert seen_tid(root) == bytes(tid_at(now)).hex()
-
-
-def test_a_history_ends_where_the_view_does(image: Image) -> None:
-    """However few changes are asked for, and however many came since."""
-    tids = []
-    for number in range(40):
-        with image.session() as session:
-            session.begin()["lobby"].n = number
-            tids.append(session.commit())
-    for limit in (1, 3, 100):
-        with image.at(tids[4]) as root:
-            found = [change.tid for change in changes_of(place_at(root, "lobby"), limit)]
-        assert found[:5] == tids[4::-1][:limit]
-        assert len(found) <= 6
-
-
-def test_the_past_before_a_pack_is_refused(image: Image) -> None:
-    """Once it is noted what a pack left, no view begins before that, by transaction or by time."""
-    before, time_before = image.last_tid(), dt.datetime.now(dt.UTC)
-    with image.transaction() as root:
-        root["lobby"].n = 1
-    kept = image.last_tid()
-    with image.transaction() as root:
-        assert note_packed(root, kept) == kept
-    with image.transaction() as root:
-        assert note_packed(root, before) == kept
-    for moment in (before, time_before):
-        with pytest.raises(NoSuchMoment, match=f"packed away; the earliest .* is {kept}"), image.at(moment):
-            pass
-    with image.at(kept) as root:
-        assert root["lobby"].n == 1
-
-
-def test_a_view_that_lost_a_record_says_so(image: Image) -> None:
-    """Where a storage was packed and nobody noted it, a read of what is gone is refused, too."""
-    with image.transaction() as root:
-        root["lobby"].thing = UvmObject(n=1)
-        root["lobby"].other = UvmObject(n=1)
-    before = image.last_tid()
-    with image.transaction() as root:
-        root["lobby"].thing.n = 2
-    database: Any = image._database
-    database.pack(time.time() + 1)
-    with image.at(before) as root:
-        assert root["lobby"].other.n == 1
-        with pytest.raises(NoSuchMoment, match="packed away"):
-            _ = root["lobby"].thing.n
-
-
-def test_a_time_where_the_clock_was_set_back(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A time means the order of transactions: what was committed after the jump follows the last one before it.
-
-    The hours that the clock goes through twice show what was committed when it went through them first; what the
-    newest transaction calls its time is never the future.
-    """
-    began = time.time()
-    noon = began + 86_400.0
-    clock = [began]
-    monkeypatch.setattr(time, "time", lambda: clock[0])
-
-    def commit(at: float, number: int) -> str:
-        clock[0] = at
-        with image.session() as session:
-            session.begin()["lobby"].n = number
-            return session.commit()
-
-    def seen(at: float) -> int:
-        with image.at(dt.datetime.fromtimestamp(at, dt.UTC)) as root:
-            return int(root["lobby"].n)
-
-    tids = [commit(noon - 3600, 1), commit(noon, 2), commit(noon - 3600 * 2, 3), commit(noon - 1800, 4)]
-    assert tids == sorted(tids)
-    with image.snapshot() as root:
-        changes = changes_of(place_at(root, "lobby"), 4)
-    assert [change.tid for change in changes] == tids[::-1]
-    assert [round(change.time - noon, 3) for change in changes] == [0, 0, 0, -3600]
-    assert seen(noon - 1801) == 1
-    for number, tid in enumerate(tids, 1):
-        with image.at(tid) as root:
-            assert root["lobby"].n == number
-    assert seen(noon - 0.001) == 1, "later than the clock, and yet no future"
-    with pytest.raises(NoSuchMoment, match="future"):
-        seen(noon + 1)
-    assert commit(noon + 10, 5) > tids[-1]
-    clock[0] = noon + 11
-    assert (seen(noon + 0.001), seen(noon + 9), seen(noon + 10.5)) == (4, 4, 5)
-
-
-def test_blobs_are_stored_with_their_object(image: Image, uri: str) -> None:
-    """And are there after reopening."""
-    data = bytes(range(256)) * 100
-    with image.transaction() as root:
-        root["lobby"].weights = store_blob(data)
-    image.close()
-    with open_image(uri) as again, again.snapshot() as root:
-        assert read_blob(root["lobby"].weights) == data
-
-
 def test_a_session_used_out_of_order_says_so(image: Image) -> None:
     """Each misuse has its own words."""
     session = image.session()
@@ -419,53 +240,6 @@ def test_a_transaction_belongs_to_the_thread_that_began_it(session: Session) -> 
         thread.join(10)
         session.abort()
     assert (len(refused), len(begun)) == (4, 1)
-
-
-def test_closing_an_image_ends_what_still_runs(uri: str) -> None:
-    """An open session does not keep the file."""
-    image = open_image(uri)
-    session = image.session()
-    session.begin()["lobby"].x = 1
-    image.close()
-    image.close()
-    session.close()
-    with open_image(uri) as again, again.snapshot() as root:
-        assert not hasattr(root["lobby"], "x")
-
-
-@pytest.mark.usefixtures("image")
-def test_a_file_that_another_holds_is_reported(uri: str) -> None:
-    """With what to do instead."""
-    with pytest.raises(ImageInUse, match="zeo://"):
-        open_image(uri)
-    with open_image(uri, read_only=True) as reader, reader.snapshot() as root:
-        assert isinstance(root["lobby"], UvmObject)
-
-
-@pytest.mark.parametrize("damage", [b"no image at all, but long enough to look at", b"FS30" + b"\xff" * 200])
-def test_a_damaged_file_is_reported(uri: str, tmp_path: Path, damage: bytes) -> None:
-    """In one error that names the file and what helps."""
-    (tmp_path / "live_image.fs").write_bytes(damage)
-    with pytest.raises(ImageUnusable, match=r"live_image\.fs cannot be opened: .*restore the latest backup"):
-        open_image(uri)
-
-
-def test_reading_only_makes_nothing(uri: str, tmp_path: Path) -> None:
-    """What is not there is an error, and stays away."""
-    with pytest.raises(NoImageYet, match="batos up"):
-        open_image(uri, read_only=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_image_opened_for_reading_only_refuses_to_write(uri: str) -> None:
-    """In every kind of transaction."""
-    with open_image(uri):
-        pass
-    with open_image(uri, read_only=True) as image:
-        with pytest.raises(ReadOnly), image.transaction() as root:
-            root["lobby"].x = 1
-        with pytest.raises(ReadOnly):
-            image.run(lambda root: setattr(root["lobby"], "x", 1))
 
 
 def test_many_sessions_at_a_time_raise_no_alarm(image: Image, caplog: pytest.LogCaptureFixture) -> None:
@@ -522,15 +296,3 @@ def test_a_commit_cut_off_at_its_end_has_an_unknown_fate(session: Session, monke
         with pytest.raises(CommitFateUnknown, match="may or may not be stored") as caught:
             session.commit()
     assert not isinstance(caught.value, Transient)
-
-
-def test_nothing_is_left_open(uri: str) -> None:
-    """Opening and closing makes no ResourceWarning (they are errors in this suite)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ResourceWarning)
-        image = open_image(uri)
-        with image.transaction() as root:
-            root["lobby"].x = store_blob(b"x")
-        image.close()
-        del image, root
-        gc.collect()
