@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ from integration.test_image_timeout import stalled
 
 from batos.console.keys import make_keys
 from batos.uvm import ImageUnreachable, open_image, read_blob, store_blob
+from batos.uvm.zeo_client import EndingLoop
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -99,6 +103,36 @@ def test_nobody_else_is_admitted(how: str, keys: Path, port: int, tmp_path: Path
         open_image(f"zeo://localhost:{port}?wait_timeout=1{query}")
     with open_image(f"zeo://localhost:{port}?wait_timeout=10&tls={keys / 'kernel'}") as own:
         assert own.last_tid()
+
+
+def test_who_gives_up_on_a_silent_image_leaves_nothing_open(keys: Path) -> None:
+    """A connection that is still shaking hands when its client gives up is closed with it (unclosed ones warn)."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(ImageUnreachable, match="did not answer"):
+            open_image(f"zeo://localhost:{port}?wait_timeout=1&tls={keys / 'kernel'}")
+    gc.collect()
+
+
+def test_the_loop_of_a_client_leaves_no_connection_open() -> None:
+    """Whatever ZEO forgets to close is closed with its loop: connections that are made, and those in the making."""
+    loop = EndingLoop()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        made, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, host, port))
+        shaking = loop.create_task(
+            loop.create_connection(asyncio.Protocol, host, port, ssl=ssl.create_default_context(), server_hostname="x")
+        )
+        silent.setblocking(False)
+        peers = [loop.run_until_complete(loop.sock_accept(silent))[0] for _ in range(2)]
+        assert not shaking.done()
+        loop.close()
+    for peer in peers:
+        peer.close()
+    assert shaking.cancelled()
+    assert made.get_extra_info("socket").fileno() == -1
+    del made, shaking
+    gc.collect()
 
 
 def test_the_check_asks_over_the_real_protocol(served: ImageProcess, keys: Path, port: int) -> None:

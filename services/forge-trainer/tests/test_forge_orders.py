@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -40,6 +42,21 @@ def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
     assert order_files.sync(tmp_path, [order()]) == [path]
     path.unlink()
     assert order_files.sync(tmp_path, [order()]) == [path]
+
+
+def test_two_threads_may_write_the_file_of_one_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look for files that are missing meets one that is just being recorded: both write it, neither fails."""
+    both = threading.Barrier(2)
+    replace = Path.replace
+
+    def together(self: Path, target: Path) -> Path:
+        both.wait(10)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", together)
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: order_files.write(tmp_path, order()), range(2)))
+    assert [path.name for path in tmp_path.iterdir()] == [paths[0].name] == [paths[1].name]
 
 
 def test_a_dropped_file_needs_no_id(tmp_path: Path) -> None:

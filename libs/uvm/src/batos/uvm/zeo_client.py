@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ZEO.asyncio.client import ClientThread
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.blob import rename_or_copy_blob
@@ -22,7 +24,41 @@ EXPELLED = "expelled"
 STOOD_STILL_S = 0.5
 """A finish that comes so long after the vote first hears what the image has said meanwhile."""
 HEARING_S = 0.02
+ENDING_S = 1.0
+"""How long what was cancelled may take to end, in seconds."""
+TURNS = 3
+"""Of the loop, until the socket of a connection that was given up is closed: TLS, transport, socket."""
 LOST = "the connection was lost before the commit was finished, so that nothing of it is stored"
+
+
+class EndingLoop(asyncio.SelectorEventLoop):
+    """An event loop that ends its tasks and its connections when it is closed: ZEO leaves open what it was making."""
+
+    def close(self) -> None:
+        """End what still runs, and close."""
+        if not self.is_closed():
+            self.run_until_complete(self._end())
+        super().close()
+
+    async def _end(self) -> None:
+        running = asyncio.all_tasks(self) - {asyncio.current_task(self)}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=ENDING_S)
+        connections: Mapping[int, asyncio.WriteTransport] = self._transports  # type: ignore[attr-defined]  # no public name
+        for connection in list(connections.values()):
+            connection.abort()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+
+class ImageThread(ClientThread):  # type: ignore[misc]  # ZEO has no types
+    """The thread in which a client talks to its image."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.loop = EndingLoop()
+        super().__init__(*args, **options)
 
 
 class ImageClient(ClientStorage):  # type: ignore[misc]  # ZEO has no types
@@ -41,7 +77,7 @@ class ImageClient(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self._wait_s = wait_s
         self._expelled: tuple[int, float] | None = None
         self._voted_at = 0.0
-        super().__init__(target, wait_timeout=wait_s, **options)
+        super().__init__(target, wait_timeout=wait_s, _client_factory=ImageThread, **options)
 
     def info(self, dict: dict[str, Any]) -> None:  # noqa: A002 - ZEO's name
         """ZEO's hook, in its own thread: the server tells something about itself, or says that it throws us out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from batos.forge_trainer.errors import ForgeError
 from batos.mind.orders import Order
+from batos.protocol import new_id
 
 SUFFIX = ".json"
 COMPLAINT = ".error"
@@ -94,7 +94,7 @@ def id_of(name: str, data: bytes, changed_ms: int) -> str:
 def write(folder: Path, order: Order) -> Path:
     """Write an order's file whole or not at all; return its path."""
     path = folder / f"{order.order_id}{SUFFIX}"
-    temporary = folder / f".{path.name}.{os.getpid()}"
+    temporary = folder / f".{path.name}.{new_id()}"  # two threads may write the same order's
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(file_of(order)), indent=2) + b"\n")
     temporary.replace(path)
     return path
