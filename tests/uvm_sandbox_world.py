@@ -35,7 +35,7 @@ GENESIS = {
 }
 
 
-def guard(_obj: UvmObject, _name: str, value: Any) -> None:
+def guard(_receiver: UvmObject, _obj: UvmObject, _name: str, value: Any) -> None:
     if value == "forbidden":
         raise CovenantBroken("data covenant", ["it is forbidden"])
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from BTrees.OOBTree import OOBTree
 
-from batos.mind import keep_organization
+from batos.mind import compatibility, keep_organization
 from batos.mind.collections import repository
+from batos.mind.compatibility import Incompatible, Kernel, Span
 from batos.uvm import CovenantBroken, Image, Root, UvmObject, changed_in, install_method
 
 Change = Callable[[Root, Any], Any]
@@ -123,3 +124,28 @@ def test_an_organization_that_is_not_whole_is_refused(grown: Image) -> None:
         root["lobby"].babs_prototype_obj.codex.clear()
         with pytest.raises(CovenantBroken, match=r"babs_prototype_obj\.codex"):
             keep_organization(root, "cycle-1")
+
+
+def test_a_change_that_no_kernel_serves_is_no_change(image: Image) -> None:
+    """What a thought or an undo puts in force is looked at as what the Architect installs is."""
+    image.run(lambda root: compatibility.register(root, Kernel("kernel-1", "k1", "0.1.0", Span(1, 2), Span(1, 2))))
+    path = "lobby.traits_obj.hum_"
+
+    def install(root: Root, version: int) -> None:
+        source = f"HOST = {version}\n\n\ndef hum_(self):\n    pass\n"
+        install_method(root["lobby"].traits_obj, "hum_", source, author="architect")
+
+    def noted(root: Root) -> None:
+        install(root, 1)
+        compatibility.note_method(root, path)
+
+    image.run(noted)
+
+    def thought(root: Root) -> None:
+        install(root, 9)
+        keep_organization(root, "cycle-1")
+
+    with pytest.raises(Incompatible, match=f"{path} needs host interface 9, and kernel-1"):
+        image.run(thought)
+    with image.snapshot() as root:
+        assert compatibility.host_needs(root) == {path: 1}

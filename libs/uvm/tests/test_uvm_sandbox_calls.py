@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from uvm_sandbox_world import CYCLE, DECLARED, World, a_world
+from uvm_sandbox_world import AMPLE, CYCLE, DECLARED, World, a_world
 from ZODB.POSException import ConflictError
 
 from batos.uvm import MessageNotUnderstood, Session, UvmObject, install_method
@@ -92,6 +93,68 @@ def test_methods_of_cycles_share_what_is_left(sandboxed: World) -> None:
         assert (caught.value.rule, caught.value.selector) == ("host-calls", "inner")
         assert robin.n == 3 + 180
         assert len(sandboxed.audit) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for _ in range(40):\n        self.echo('x' * 20_000)",
+        "for _ in range(40):\n        self.inner('x' * 20_000)",
+        "for _ in range(40):\n        self.notes",
+        "for _ in range(40):\n        self.echo([1 << 12_000] * 14)",
+        "for _ in range(40):\n        self.echo([0] * 600)",
+        "self.echo(*['x' * 20_000] * 60)",
+        "self.echo('x' * 300_000)\n    return 'x' * 600_000",
+    ],
+    ids=["texts", "nested", "reads", "large numbers", "many parts", "arguments", "result"],
+)
+def test_all_that_crosses_in_a_call_is_bounded(tmp_path: Path, body: str) -> None:
+    """Each of these values is small enough; together, in both directions and over calls within calls, they are not."""
+    declared = 'CAPABILITIES = {"self": {"reads": ["notes"], "sends": ["echo", "inner"]}}\n'
+    for world in a_world(tmp_path, limits=replace(AMPLE, crossed_bytes=1_000_000)):
+        world.install("def inner(self, text):\n    return len(text)\n", "inner")
+        world.install(f"{declared}def m(self, *ignored):\n    {body}\n")
+        with world.image.session() as session:
+            robin = session.begin()["lobby"].robin_prototype_obj
+            robin.notes = ["x" * 30_000]
+            with pytest.raises(LimitReached) as caught:
+                robin.m()
+            assert caught.value.rule == "crossed-bytes"
+            assert robin.triple(2) == 6
+
+
+def test_nobody_passes_on_more_rights_than_it_has(sandboxed: World) -> None:
+    """A method that is handed an object by a cycle's method may do with it what both declare; a trusted one hands over
+    whom it will."""
+    sandboxed.install(
+        'CAPABILITIES = {"arguments": {"reads": ["n"], "sets": ["n"]}}\n'
+        "def take(self, other):\n    other.set('n', other.n + 1)\n    return other.n\n",
+        "take",
+    )
+    with sandboxed.image.transaction() as root:
+        source = "def bring(self):\n    return self.take(self.stranger)\n"
+        install_method(root["lobby"].traits_obj, "bring", source, author="genesis")
+    calling = "def m(self, way):\n    return self.bring() if way == 'bring' else self.take(self.find_stranger())\n"
+    for results, rule in {
+        '"reads": ["n"], "sets": ["n"]': "",
+        '"reads": ["n"]': "'n' is not among the sets",
+        '"sets": ["n"]': "'n' is not among the reads",
+        "": "'n' is not among the reads",
+    }.items():
+        sandboxed.install(
+            'CAPABILITIES = {"self": {"sends": ["bring", "take", "find_stranger"]}, "results": {' + results + "}}\n"
+            f"{calling}"
+        )
+        with sandboxed.image.session() as session:
+            robin = session.begin()["lobby"].robin_prototype_obj
+            assert robin.m("bring") == 6
+            if rule:
+                with pytest.raises(MethodRefused, match=f"'take' by .*: undeclared: {rule}"):
+                    robin.m("pass on")
+                assert robin.stranger.n == 6
+            else:
+                assert robin.m("pass on") == 7
+            assert robin.take(robin.stranger) == robin.stranger.n
 
 
 def test_the_host_may_grant_less_than_is_declared(tmp_path: Path) -> None:

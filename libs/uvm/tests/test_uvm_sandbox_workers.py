@@ -49,7 +49,7 @@ def test_a_worker_that_is_killed_while_it_computes_is_named(tmp_path: Path) -> N
     """As an operator or the machine's own memory killer may do it."""
     computing = threading.Event()
 
-    def tell(_obj: UvmObject, _name: str, _value: Any) -> None:
+    def tell(_receiver: UvmObject, _obj: UvmObject, _name: str, _value: Any) -> None:
         computing.set()
 
     def kill() -> None:
@@ -103,7 +103,7 @@ def test_who_finds_no_worker_is_told_so(tmp_path: Path) -> None:
     """After the time that the call itself might take; the error may be tried again."""
     inside, done = threading.Event(), threading.Event()
 
-    def wait(_obj: UvmObject, _name: str, _value: Any) -> None:
+    def wait(_receiver: UvmObject, _obj: UvmObject, _name: str, _value: Any) -> None:
         inside.set()
         done.wait(30)
 
@@ -153,7 +153,7 @@ def test_closing_waits_for_the_call_that_runs(tmp_path: Path) -> None:
     inside, closing, done = threading.Event(), threading.Event(), threading.Event()
     results: list[Any] = []
 
-    def wait(_obj: UvmObject, _name: str, _value: Any) -> None:
+    def wait(_receiver: UvmObject, _obj: UvmObject, _name: str, _value: Any) -> None:
         inside.set()
         assert done.wait(30)
 

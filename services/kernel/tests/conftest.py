@@ -9,12 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic_monty
 import pytest
 import stamina
+from prometheus_client import CollectorRegistry
 
 from batos.kernel import missions
 from batos.kernel.cycle import Cycle
 from batos.kernel.genesis import seed
+from batos.kernel.metrics import KernelMetrics
+from batos.kernel.sandboxing import kernel_sandbox
+from batos.kernel.settings import KernelSettings
 from batos.kernel.ticket import CycleOutcome, Ticket
 from batos.protocol import (
     EngineDescription,
@@ -26,7 +31,8 @@ from batos.protocol import (
     Usage,
     new_id,
 )
-from batos.uvm import Image, open_image
+from batos.uvm import Image, UvmObject, install_method, open_image
+from batos.vessel.settings import load_settings
 
 PLAN = {
     "goal": "Name a small boat.",
@@ -36,6 +42,9 @@ PLAN = {
     ],
 }
 MODEL_HASH = "m" * 64
+AUTHOR = "0197a0000000700080000000000000aa"
+"""A cycle that writes methods."""
+HANDLER = "_process_synthesis_"
 Script = Callable[[Infer], str | Inferred | Exception]
 
 
@@ -134,6 +143,28 @@ class Mind:
     def think(self, text: str = "Suggest a name for a small boat.", weaver: str = "") -> CycleOutcome:
         return self.cycle(self.accept(text, weaver)).run()
 
+    def part(self, root: Any, path: str) -> UvmObject:
+        """The object at a path from the lobby; a state by its name alone."""
+        found = root["lobby"]
+        for name in f"psm_prototypes_obj.{path}".split(".") if path.isupper() else path.split("."):
+            found = getattr(found, name)
+        return found  # type: ignore[no-any-return]  # slots have no types
+
+    def write(self, path: str, source: str, *, name: str = HANDLER, author: str = AUTHOR) -> None:
+        """Give an object a method that a cycle wrote; where nothing else is said, a state its handler."""
+        self.image.run(lambda root: install_method(self.part(root, path), name, source, author=author).number)
+
+    def stopped(self) -> list[dict[str, Any]]:
+        """What was told of methods that were stopped."""
+        return [fields["detail"] for fields in self.told.of(EventType.SANDBOX)]
+
+
+@pytest.fixture(scope="session")
+def first_pool() -> None:
+    """The first pool of a process leaves it a pair of sockets for good (how it hears of signals): no test's leak."""
+    with pydantic_monty.Monty() as begun, begun.checkout() as session:
+        assert session.feed_run("1 + 1") == 2
+
 
 @pytest.fixture(autouse=True)
 def no_waiting() -> Iterator[None]:
@@ -166,3 +197,24 @@ def engine() -> ScriptedEngine:
 @pytest.fixture
 def mind(image: Image, engine: ScriptedEngine) -> Mind:
     return Mind(image, engine, Told())
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def sandboxed(
+    first_pool: None,  # noqa: ARG001 - it comes before the leak check
+    image: Image,
+    engine: ScriptedEngine,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Mind]:
+    """A mind with the sandbox of a kernel. Its clock is ample: a busy machine is no slow method."""
+    monkeypatch.setenv("BATOS_KERNEL_SANDBOX_CPU_S", "2")
+    made = Mind(image, engine, Told())
+    with kernel_sandbox(load_settings(KernelSettings), made.told, KernelMetrics(registry)) as sandbox:
+        image.sandbox = sandbox
+        yield made

@@ -49,8 +49,20 @@ def test_missing_long_enough() -> None:
     assert not absence.gone("b")
 
 
+def test_who_has_only_just_come_is_not_gone() -> None:
+    """Somebody whom no roster has listed yet is counted from the first question about them, not from the beginning."""
+    absence = Absence(6.0)
+    for at in range(100, 140):
+        absence.seen(roster("a"), float(at))
+    assert not absence.gone("x")
+    absence.seen(roster("a"), 145.0)
+    assert not absence.gone("x")
+    absence.seen(roster("a"), 145.5)
+    assert absence.gone("x")
+
+
 def test_never_listed_counts_from_the_first_roster() -> None:
-    """Whoever was never listed is missing since this kernel began to look."""
+    """Whoever was never listed is missing since this kernel began to look and was asked."""
     absence = Absence(6.0)
     assert not absence.gone("x")
     absence.seen(roster(), 100.0)
@@ -66,6 +78,7 @@ def test_new_bus_counts_from_zero() -> None:
     for at in range(100, 110):
         absence.seen(roster("a"), float(at))
     absence.seen(roster(bus="bus-2"), 110.0)
+    assert not absence.gone("a")
     absence.seen(roster(bus="bus-2"), 115.0)
     assert not absence.gone("a")
     absence.seen(roster(bus="bus-2"), 116.5)

@@ -73,6 +73,48 @@ def test_kernels_are_listed_in_the_image(empty_image: Image) -> None:
         assert compatibility.registered(root) == []
 
 
+def test_a_kernel_that_stands_there_is_not_asked_again(empty_image: Image) -> None:
+    """What came to be in force without it does not end a kernel at work where another one is lost."""
+    awaken(empty_image, plank("kernel-1"))
+    awaken(empty_image, plank("kernel-2"))
+
+    def outgrown(root: Any) -> None:  # by whatever way: nobody noted it
+        source = "HOST = 9\n\n\ndef _process_synthesis_(self, cycle, host):\n    return 'FAILED'\n"
+        install_method(idle(root), "_process_synthesis_", source, author="architect")
+
+    empty_image.run(outgrown)
+    Registration(empty_image, plank("kernel-2")).keep(lambda incarnation: incarnation == "kernel-1-once")
+    with empty_image.snapshot() as root:
+        assert compatibility.registered(root) == [plank("kernel-2")]
+
+
+def test_who_has_left_does_not_come_back(empty_image: Image) -> None:
+    """An awakening or a look that is still under way when the kernel ends leaves nothing in the list."""
+    registration = Registration(empty_image, plank("kernel-1"))
+    registration.enter()
+    registration.leave()
+    before = empty_image.last_tid()
+    registration.enter()
+    registration.keep(lambda _: False)
+    with empty_image.snapshot() as root:
+        assert compatibility.registered(root) == []
+    assert empty_image.last_tid() == before
+
+
+def test_awakening_notes_what_it_changed_of_the_organization(empty_image: Image) -> None:
+    """What genesis adds to an image that lives is a change of the organization, like any other."""
+    awaken(empty_image, plank("kernel-1"))
+
+    def forget(root: Any) -> int:
+        del root["lobby"].traits_obj.facet_max_tokens
+        return int(root["organization"].changes)
+
+    changes = empty_image.run(forget)
+    awaken(empty_image, plank("kernel-1"))
+    with empty_image.snapshot() as root:
+        assert (root["organization"].changes, root["organization"].author) == (changes + 1, "kernel-1")
+
+
 def test_an_image_of_an_older_version_is_pointed_out(empty_image: Image) -> None:
     """As long as the image lacks the newest version, its kernels say so, with the command that helps."""
     awaken(empty_image, plank("kernel-1"))
@@ -87,14 +129,18 @@ def test_kernel_that_was_taken_for_gone_enters_again(empty_image: Image) -> None
     """A kernel that others took for gone is entered again; one that the image has outgrown meanwhile is told so."""
     awaken(empty_image, plank("kernel-1"))
     registration = Registration(empty_image, plank("kernel-1"))
-    registration.leave()
+    empty_image.run(take_for_gone)
     registration.keep(lambda _: True)
     with empty_image.snapshot() as root:
         assert compatibility.registered(root) == [plank("kernel-1")]
-    registration.leave()
+    empty_image.run(take_for_gone)
     empty_image.run(lambda root: outgrow(root, interface.HOST.newest + 1))
     with pytest.raises(Incompatible, match=r"kernel-1 .* serves 1 to 2"):
         registration.keep(lambda _: True)
+
+
+def take_for_gone(root: Any) -> None:
+    compatibility.unregister(root, {"kernel-1-once"})
 
 
 NEXT = Span(interface.HOST.newest, interface.HOST.newest + 1)

@@ -33,7 +33,18 @@ from batos.protocol import (
     RequestFailed,
     new_id,
 )
-from batos.uvm import Image, install_method, method_history, note_packed
+from batos.uvm import (
+    CommitFateUnknown,
+    Contention,
+    Image,
+    ImageUnreachable,
+    Session,
+    install_method,
+    method_history,
+    note_packed,
+    place_at,
+    portray,
+)
 
 IDLE = "lobby.psm_prototypes_obj.IDLE._process_synthesis_"
 GREET = "lobby.traits_obj.greet_"
@@ -280,6 +291,57 @@ async def test_an_upgrade_waits_for_the_last_kernel_to_be_rolled(
     assert [one.outcome for one in (await asked(inspecting, ImageUpgrade(), context)).methods] == ["replaced"]
     with pytest.raises(compatibility.Incompatible, match="kernel-7"):
         image.run(lambda root: compatibility.register(root, before))
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["in", "not in"])
+async def test_a_change_of_unknown_fate_is_told_as_it_was(
+    inspecting: Inspecting, image: Image, context: RequestContext, monkeypatch: pytest.MonkeyPatch, *, stored: bool
+) -> None:
+    """The image went away at the very end of a commit: what is in is not done again, and is told as done."""
+    real, fates = Session.commit, [stored]
+
+    def commit(self: Session, **fields: str) -> str:
+        if not fates:
+            return real(self, **fields)
+        if fates.pop():
+            real(self, **fields)
+        else:
+            self.abort()
+        raise CommitFateUnknown("zeo://x")
+
+    monkeypatch.setattr(Session, "commit", commit)
+    done: MethodInForce = await asked(inspecting, MethodInstall(path=GREET, source=_greeting(2)), context)
+    assert (done.method.number, done.changed) == (1, True)
+    shipping(monkeypatch, _process_synthesis_=f"HOST = 2\n\n\n{NEWER}")
+    fates.append(stored)
+    upgraded: ImageUpgraded = await asked(inspecting, ImageUpgrade(), context)
+    assert [one.outcome for one in upgraded.methods] == ["replaced"]
+    with image.snapshot() as root:
+        assert upgraded.tid == portray(place_at(root, IDLE)).tid
+        assert len(method_history(root["lobby"].psm_prototypes_obj.IDLE, "_process_synthesis_")) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        (Contention("install", 20), "image_busy"),
+        (ImageUnreachable("zeo://x", 30.0, "committing"), "image_unreachable"),
+    ],
+    ids=["busy", "away"],
+)
+async def test_an_image_that_is_busy_is_not_said_to_be_away(
+    inspecting: Inspecting, context: RequestContext, monkeypatch: pytest.MonkeyPatch, wrong: Exception, code: str
+) -> None:
+    """Others who keep writing the same, and an image that does not answer, are two things with two words."""
+
+    def commit(self: Session, **fields: str) -> str:
+        del self, fields
+        raise wrong
+
+    monkeypatch.setattr(Session, "commit", commit)
+    with pytest.raises(RequestFailed) as refused:
+        await asked(inspecting, MethodInstall(path=GREET, source=_greeting(2)), context)
+    assert (refused.value.code, refused.value.transient) == (code, True)
 
 
 async def test_an_upgrade_is_made_by_the_newest_release(

@@ -74,6 +74,18 @@ def test_nested_values() -> None:
     assert cleaned["b"] == {"c": "plain"}
 
 
+def test_sets_and_keys() -> None:
+    """A secret is found in a set and in the key of a dict, too; what is left can still be told apart."""
+    secret, other = "sk-abcdefghijklmnop1234", "ghp_" + "a1" * 18
+    cleaned = REDACTOR.value({secret: 1, other: 2, 3: {secret, "plain"}, "frozen": [frozenset({secret})]})
+    assert secret not in str(cleaned)
+    assert other not in str(cleaned)
+    placeholder = REDACTOR.text(secret)
+    assert set(cleaned) == {placeholder, REDACTOR.text(other), 3, "frozen"}
+    assert sorted(cleaned[3]) == sorted([placeholder, "plain"])
+    assert cleaned["frozen"] == [[placeholder]]
+
+
 def test_key_is_made_once(tmp_path: Path) -> None:
     """The key is made at the first call, readable by its owner only, and the same afterwards."""
     path = tmp_path / "keys" / "redaction.key"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pydantic_monty
 import pytest
 from prometheus_client import CollectorRegistry
 
-from batos.kernel.metrics import KernelMetrics
-from batos.kernel.sandboxing import granted, guard, kernel_sandbox
-from batos.kernel.settings import KernelSettings
+from batos.kernel.sandboxing import guard
 from batos.protocol import EventType
 from batos.uvm import (
     CovenantBroken,
@@ -23,8 +19,6 @@ from batos.uvm import (
     method_history,
     revert_method,
 )
-from batos.uvm.capabilities import Rights
-from batos.vessel.settings import load_settings
 
 AUTHOR = "0197a0000000700080000000000000aa"
 HANDLER = "_process_synthesis_"
@@ -89,52 +83,15 @@ def saying(body: str, capabilities: str = "{}") -> str:
     return f"HOST = 2\nCAPABILITIES = {capabilities}\n\ndef {HANDLER}(self, cycle, host):\n    {body}\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def first_pool() -> None:
-    """The first pool of a process leaves it a pair of sockets for good (how it hears of signals): no test's leak."""
-    with pydantic_monty.Monty() as begun, begun.checkout() as session:
-        assert session.feed_run("1 + 1") == 2
-
-
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def mind(mind: Any, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A mind with the sandbox of a kernel. Its clock is ample: a busy machine is no slow method."""
-    monkeypatch.setenv("BATOS_KERNEL_SANDBOX_CPU_S", "2")
-    with kernel_sandbox(load_settings(KernelSettings), mind.told, KernelMetrics(registry)) as sandbox:
-        mind.image.sandbox = sandbox
-        yield mind
-
-
-def write(mind: Any, state: str, source: str) -> None:
-    """Give a state a handler that a cycle wrote."""
-    mind.image.run(
-        lambda root: (
-            install_method(getattr(root["lobby"].psm_prototypes_obj, state), HANDLER, source, author=AUTHOR).number
-        )
-    )
-
-
-def set_slots(mind: Any, path: str, **values: Any) -> None:
-    def work(root: Any) -> None:
-        for name, value in values.items():
-            setattr(getattr(root["lobby"], path), name, value)
-
-    mind.image.run(work)
+def mind(sandboxed: Any) -> Any:
+    return sandboxed
 
 
 def changes(mind: Any) -> tuple[int, str]:
     """How often the organization was changed, and by whom last."""
     with mind.image.snapshot() as root:
         return root["organization"].changes, root["organization"].author
-
-
-def stopped(mind: Any) -> list[dict[str, Any]]:
-    return [fields["detail"] for fields in mind.told.of(EventType.SANDBOX)]
 
 
 def test_states_that_a_cycle_rewrote_think_a_mission_through(mind: Any) -> None:
@@ -145,12 +102,12 @@ def test_states_that_a_cycle_rewrote_think_a_mission_through(mind: Any) -> None:
         "SYNTHESIZING": SYNTHESIZING,
         "COMPLETE": COMPLETE,
     }.items():
-        write(mind, state, source)
+        mind.write(state, source)
     before = changes(mind)
     outcome = mind.think()
     assert (outcome.outcome, outcome.answer) == ("COMPLETE", "Call it Drip."), outcome.error
     assert outcome.personas == ("BRICK", "ROBIN", "ALFRED")
-    assert stopped(mind) == []
+    assert mind.stopped() == []
     (weave,) = [prompt for prompt in mind.engine.asked if prompt.label.step == "weave"]
     assert "- A partial answer." in weave.messages[0].content
     with mind.image.at(outcome.tid) as root:
@@ -187,7 +144,7 @@ def test_what_a_method_may_not_ends_the_thought_and_is_told(
     mind: Any, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, source: str, rule: str
 ) -> None:
     """The mission's error names the rule; log, figures and process log say who tried what; the image is as it was."""
-    write(mind, "DELEGATING", source)
+    mind.write("DELEGATING", source)
     ticket = mind.accept("Suggest a name for a small boat.")
     before = mind.image.last_tid()
     outcome = mind.cycle(ticket).run()
@@ -220,12 +177,12 @@ def test_the_host_ends_a_thought_from_within_the_sandbox(mind: Any) -> None:
     """With its code and sentence, whatever the method catches; that is no breach."""
     failing = "host.fail('enough', 'that will do', 'rest')"
     body = f"try:\n        {failing}\n    except BaseException:\n        return 'COMPLETE'"
-    write(mind, "DELEGATING", saying(body, '{"arguments": {"sends": ["fail"]}}'))
+    mind.write("DELEGATING", saying(body, '{"arguments": {"sends": ["fail"]}}'))
     outcome = mind.think()
     assert (outcome.outcome, outcome.error) == ("FAILED", "that will do (rest)")
     (final,) = mind.told.of(EventType.FINAL_OUTCOME)
     assert final["detail"]["code"] == "enough"
-    assert stopped(mind) == []
+    assert mind.stopped() == []
 
 
 @pytest.mark.parametrize(
@@ -242,11 +199,17 @@ def test_the_host_ends_a_thought_from_within_the_sandbox(mind: Any) -> None:
         ("host.record('VALIDATION_SUCCESS', prompt_hash=7)", "record_invalid"),
         ("host.propose(7, host.draft)", "draft_invalid"),
         ("host.propose('text', 'no answer')", "draft_invalid"),
+        ("host.record('VALIDATION_SUCCESS', prompt_hash='sk-abcdefghijklmnop1234')", "record_invalid"),
+        ("host.choose(list(range(1001)), 1, 'x')", "choice_invalid"),
+        ("host.choose([1], 1, 'x' * 201)", "choice_invalid"),
+        ("host.ask([host.prompt('BRICK', 'step', [host.turn('user', 'x')], 9)] * 65)", "too_many_prompts"),
+        ("host.fail(host.parsed('[' * 100_000)[1], 'so it is')", "it is nested too deeply"),
     ],
 )
 def test_what_the_host_refuses_of_any_method(mind: Any, body: str, code: str) -> None:
     """A thought ends where it notes, records or proposes what would do harm later; trusted or not."""
-    capabilities = '{"arguments": {"reads": ["draft"], "sends": ["noted", "note", "state", "record", "propose"]}}'
+    sends = ["ask", "choose", "fail", "note", "noted", "parsed", "prompt", "propose", "record", "state", "turn"]
+    capabilities = json.dumps({"arguments": {"reads": ["draft"], "sends": sends}})
     for author in (AUTHOR, "architect"):
         mind.image.run(
             lambda root, author=author: (
@@ -274,7 +237,7 @@ def test_notes_are_copies(mind: Any) -> None:
 def test_what_a_stopped_method_did_to_the_cycle_is_taken_back(mind: Any) -> None:
     """The cycle is new in this transaction, and of the image all the same."""
     source = saying("cycle.set('mood', 'spoiled')\n    raise ValueError", '{"arguments": {"sets": ["mood"]}}')
-    write(mind, "DELEGATING", source)
+    mind.write("DELEGATING", source)
     handler = f"def {HANDLER}(self, cycle, host):\n    return {{'mood': getattr(cycle, 'mood', 'as before')}}\n"
     mind.image.run(
         lambda root: (
@@ -358,7 +321,7 @@ def test_what_was_taken_back_touches_nothing(mind: Any) -> None:
     mind.image.run(catch)
     before = changes(mind)
     assert mind.think().outcome == "COMPLETE"
-    assert [told["rule"] for told in stopped(mind)] == ["exception"]
+    assert [told["rule"] for told in mind.stopped()] == ["exception"]
     assert changes(mind) == before
 
 
@@ -427,7 +390,7 @@ def test_a_governed_slot_keeps_its_covenant(mind: Any, path: str, body: str, err
     assert (outcome.outcome == "COMPLETE") is not bool(error), outcome.error
     if error:
         assert f": guardian: data covenant: {error}" in outcome.error
-        assert [told["rule"] for told in stopped(mind)] == ["guardian"]
+        assert [told["rule"] for told in mind.stopped()] == ["guardian"]
 
 
 def test_a_covenant_that_is_not_there_lets_nothing_through(mind: Any) -> None:
@@ -441,26 +404,18 @@ def test_a_clone_is_governed_as_its_original(mind: Any) -> None:
     """Also before it is stored, and also a clone's clone; an object without any kin in the image is not."""
     govern(mind, lobby__orchestrator_obj__cycle_prototype="moods")
     with mind.image.session() as session:
-        cycle = session.begin()["lobby"].orchestrator_obj.cycle_prototype._clone_persistent_()._clone_persistent_()
-        guard(cycle, "mood", "glad")
+        lobby = session.begin()["lobby"]
+        cycle = lobby.orchestrator_obj.cycle_prototype._clone_persistent_()._clone_persistent_()
+        brick = lobby.brick_prototype_obj
+        guard(brick, cycle, "mood", "glad")
         with pytest.raises(CovenantBroken, match="mood"):
-            guard(cycle, "mood", 7)
-        guard(UvmObject(), "mood", 7)
-
-
-def test_results_are_asked_and_never_set() -> None:
-    """All else that is declared is granted."""
-    declared = {"self": Rights(sets=frozenset({"a"})), "results": Rights(frozenset({"b"}), frozenset({"c"}))}
-    assert granted(UvmObject(), "m", AUTHOR, declared) == {
-        "self": declared["self"],
-        "results": Rights(reads=frozenset({"b"})),
-    }
-    assert granted(UvmObject(), "m", AUTHOR, {"self": declared["self"]}) == {"self": declared["self"]}
+            guard(brick, cycle, "mood", 7)
+        guard(brick, UvmObject(), "mood", 7)
 
 
 def test_an_error_of_the_sandbox_is_plain_for_the_log(mind: Any) -> None:
     """What is told of it can be written as JSON, whatever the method put into it."""
-    write(mind, "DELEGATING", saying("raise ValueError('\\x00\\n' + chr(8232) + 'x' * 5000)"))
+    mind.write("DELEGATING", saying("raise ValueError('\\x00\\n' + chr(8232) + 'x' * 5000)"))
     assert mind.think().outcome == "FAILED"
-    (told,) = stopped(mind)
+    (told,) = mind.stopped()
     assert len(json.dumps(told)) < 2000

@@ -8,7 +8,7 @@ from batos.mind import adapters, archive, compatibility, datasets, log_memory, m
 from batos.mind.collections import create_collections
 from batos.mind.errors import Corrupt, MindError, NotAllowed, NotFound, PositionMoved
 from batos.mind.lobby import LOBBY_SLOTS, PERSONAS, lobby, persona, persona_slot, touch_organization
-from batos.mind.organization import keep_organization
+from batos.mind.organization import keep_organization, organized
 from batos.uvm import Root
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "log_memory",
     "migrations",
     "orders",
+    "organized",
     "persona",
     "persona_slot",
     "touch_organization",

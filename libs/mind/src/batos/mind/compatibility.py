@@ -203,6 +203,16 @@ def note_method(root: Root, path: str) -> None:
         record.methods = tuple(sorted({**known, path: method.host}.items()))
 
 
+def note_methods(root: Root) -> None:
+    """Note what the known live methods need now, after a change that may have put others in force.
+
+    Raises:
+        Incompatible: a registered kernel does not serve what one of them needs.
+    """
+    for path in host_needs(root):
+        note_method(root, path)
+
+
 def refuse_older_release(root: Root, release: str) -> None:
     """Make sure that no registered kernel is of a newer release: an older one would take back what that one brought.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from batos.mind import compatibility
 from batos.mind.lobby import KNOWLEDGE_CATALOG, LOBBY_SLOTS, lobby, touch_organization
 from batos.uvm import Root, UvmObject, changed_in, lineage, records_of, slots
 
@@ -25,33 +26,35 @@ def keep_organization(root: Root, author: str, *, besides: Collection[bytes] = (
 
     Raises:
         CovenantBroken: (of batos.uvm) it is not whole any more.
+        Incompatible: a registered kernel does not serve what a method needs that is in force now.
     """
     changed = changed_in(root).difference(besides)
     if not changed or not any(part._p_oid in changed for part in _parts(root)):  # noqa: SLF001 - ZODB's public protocol
         return False
+    compatibility.note_methods(root)
     touch_organization(root, author)
     return True
 
 
-def _parts(root: Root) -> Iterator[Any]:
-    """Yield every record of the organization: who holds whom, personas, states, traits, the adapters' repository.
+def organized(root: Root) -> Iterator[UvmObject]:
+    """Yield the objects that the organization consists of: who holds whom, personas, states, traits.
 
     Memory is none of it: it grows with every thought, and the mind stays who it is.
     """
-    yield root
     front = lobby(root)
-    yield from _records(front)
+    yield from lineage(front)
     for name, held in slots(front).items():
         if name in LOBBY_SLOTS and name != KNOWLEDGE_CATALOG and isinstance(held, UvmObject):
-            yield from _records(held)
+            yield from lineage(held)
             for part, inner in slots(held).items():
                 if isinstance(inner, UvmObject) and part != "ancestor":
-                    yield from _records(inner)
+                    yield from lineage(inner)
 
 
-def _records(obj: UvmObject) -> Iterator[Any]:
-    """Yield an object and whom it inherits from, each with what stands in its own slots."""
-    for holder in lineage(obj):
-        yield holder
-        for value in slots(holder).values():
+def _parts(root: Root) -> Iterator[Any]:
+    """Yield every record of the organization: its objects with what stands in their slots, and the root."""
+    yield root
+    for obj in organized(root):
+        yield obj
+        for value in slots(obj).values():
             yield from records_of(value)

@@ -40,6 +40,9 @@ class Rights:
     def __or__(self, other: Rights) -> Rights:
         return Rights(self.reads | other.reads, self.sets | other.sets, self.sends | other.sends)
 
+    def __and__(self, other: Rights) -> Rights:
+        return Rights(self.reads & other.reads, self.sets & other.sets, self.sends & other.sends)
+
 
 NONE = Rights()
 Capabilities = Mapping[str, Rights]

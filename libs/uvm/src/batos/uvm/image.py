@@ -142,6 +142,29 @@ class Image:
         Raises:
             Contention: every attempt met a conflict.
         """
+        return self.commit(
+            work, user=user, note=note, cycle=cycle, mission=mission, attempts=attempts, timeout_s=timeout_s
+        )[0]
+
+    def commit(
+        self,
+        work: Callable[[Root], T],
+        *,
+        user: str = "",
+        note: str = "",
+        cycle: str = "",
+        mission: str = "",
+        attempts: int = 20,
+        timeout_s: float = 60.0,
+    ) -> tuple[T, str]:
+        """Do what `run` does.
+
+        Returns:
+            What `work` returned, and the transaction (where nothing was changed, the newest that it saw).
+
+        Raises:
+            Contention: every attempt met a conflict.
+        """
         tried = 0
         try:
             for attempt in stamina.retry_context(
@@ -153,8 +176,9 @@ class Image:
                 wait_jitter=RETRY_JITTER_S,
             ):
                 tried = attempt.num
-                with attempt, self.transaction(user=user, note=note, cycle=cycle, mission=mission) as root:
-                    return work(root)
+                with attempt, self.session() as session:
+                    found = work(session.begin())
+                    return found, session.commit(user=user, note=note, cycle=cycle, mission=mission)
         except ConflictError as conflict:
             raise Contention(note, tried) from conflict
         raise AssertionError("unreachable: the last attempt returns or raises")

@@ -11,11 +11,11 @@ from batos.uvm.errors import CovenantBroken, Transient, UvmError
 
 PERSISTENCE_COVENANT = "persistence covenant"
 RULES = frozenset({
-    "async", "builtin", "busy", "cannot-cross", "closed", "custom-exception", "declaration", "decorator", "definition",
-    "depth", "event-loop", "exception", "flow", "foreign", "format", "generator", "guardian", "host-calls", "import",
-    "inheritance", "lost-write", "memory", "message", "nesting", "not-data", "output", "outside", "private-name",
-    "recursion", "service", "size", "slot-type", "syntax", "tampering", "time", "undeclared", "unsupported",
-    "value-depth", "value-size", "worker",
+    "async", "builtin", "busy", "cannot-cross", "closed", "crossed-bytes", "custom-exception", "declaration",
+    "decorator", "definition", "depth", "event-loop", "exception", "flow", "foreign", "format", "generator", "guardian",
+    "host-calls", "import", "inheritance", "lost-write", "memory", "message", "nesting", "not-data", "output",
+    "outside", "private-name", "recursion", "service", "size", "slot-type", "syntax", "tampering", "time", "undeclared",
+    "unsupported", "value-depth", "value-size", "worker",
 })  # fmt: skip
 """Every rule that may end a call or refuse a source: what the audit names."""
 

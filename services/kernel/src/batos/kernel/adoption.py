@@ -45,8 +45,11 @@ class Absence:
         self._listed = {name: at for name, at in self._listed.items() if at >= self._since}
 
     def gone(self, incarnation: str) -> bool:
-        """Say whether an incarnation has been missing for long enough."""
-        return self._at - max(self._since, self._listed.get(incarnation, 0.0)) > self._after_s
+        """Say whether an incarnation has been missing for long enough.
+
+        One that no roster has listed yet may have only just come: it is counted from the first question on.
+        """
+        return self._at - max(self._since, self._listed.setdefault(incarnation, self._at)) > self._after_s
 
 
 @dataclass(frozen=True)

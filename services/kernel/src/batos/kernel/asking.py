@@ -32,6 +32,9 @@ from batos.protocol import (
 
 T = TypeVar("T")
 
+MOST_AT_ONCE = 64
+MOST_PROMPTS = 512
+"""Prompts that a thought asks at most: at once, and in all."""
 ENGINE_ATTEMPTS = 4
 """How often the engine is asked for the same at most, all within one timeout."""
 LEAST_TIMEOUT_S = 1.0
@@ -93,17 +96,24 @@ class Asking:
         )
 
     def ask(self, prompts: Sequence[tuple[Prompt, Voice]]) -> list[Answer]:
-        """Ask all prompts at once and wait for all answers.
+        """Ask all prompts at once and wait for all answers. What is asked twice is asked and told once.
 
         Raises:
             PromptTooLarge: a prompt cannot be cut to the context.
-            ThoughtFailed: an answer came from other weights than were asked.
+            ThoughtFailed: there are too many, or an answer came from other weights than were asked.
             ProtocolError: the engine has no answer.
         """
+        if len(prompts) > MOST_AT_ONCE:
+            raise _too_many(f"{len(prompts)} prompts at once", MOST_AT_ONCE)
         questions = self._questions(prompts)
+        different: dict[str, _Question] = {}
         for question in questions:
+            different.setdefault(question.key, question)
+        open_ones = [question for key, question in different.items() if key not in self._answers]
+        if len(self._answers) + len(open_ones) > MOST_PROMPTS:
+            raise _too_many(f"{len(self._answers) + len(open_ones)} prompts in one thought", MOST_PROMPTS)
+        for question in open_ones:
             self._tell_prompt(question)
-        open_ones = [question for question in questions if question.key not in self._answers]
         if open_ones:
             for question, found in zip(open_ones, self._infer([q.request for q in open_ones]), strict=True):
                 self._tell_answer(question, found)
@@ -240,6 +250,10 @@ class Asking:
             model=found.model,
             adapter=found.adapter,
         )
+
+
+def _too_many(what: str, most: int) -> ThoughtFailed:
+    return ThoughtFailed("too_many_prompts", f"{what} are too many", f"ask {most} at most")
 
 
 def _place(prompt: Prompt) -> dict[str, str | int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from batos import mind
 from batos.kernel import missions
 from batos.kernel.genesis import AUTHOR, GENESIS_MISSION_ID, GENESIS_MISSION_TEXT, GENESIS_WEAVER, seed
 from batos.mind import compatibility
@@ -40,6 +41,7 @@ def _fill(root: Root, kernel: Kernel) -> None:
             root, mission_id=GENESIS_MISSION_ID, text=GENESIS_MISSION_TEXT, weaver=GENESIS_WEAVER, author=AUTHOR
         )
     IdentityGuardian.check(root)
+    mind.keep_organization(root, kernel.name)
     compatibility.register(root, kernel)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from batos.protocol import Event, EventType, StateEntered
 
 ORCHESTRATOR = "ORCHESTRATOR"
 """Who acts in the states that belong to no persona."""
+_KEY_BYTES = 16
+"""Of what is kept of a line, to know it again: the line itself may be long."""
 
 
 class Chronicle:
@@ -94,7 +97,7 @@ class Chronicle:
             self._events.publish(f"mission/{self._ticket.mission_id}", event)
 
     def _first(self, what: Any) -> bool:
-        key = msgspec.json.encode(what, order="deterministic")
+        key = blake2b(msgspec.json.encode(what, order="deterministic"), digest_size=_KEY_BYTES).digest()
         self._told.add(key)
         return key not in self._earlier
 

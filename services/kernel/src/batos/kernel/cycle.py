@@ -25,6 +25,7 @@ from batos.uvm import (
     CovenantBroken,
     Image,
     Root,
+    SandboxBusy,
     SandboxError,
     Session,
     SessionMisuse,
@@ -122,9 +123,9 @@ class Cycle:
                 missions.complete(root, self._ticket, outcome)
                 mind.keep_organization(root, self._ticket.cycle_id, besides={record._p_oid})  # noqa: SLF001 - ZODB's public protocol
                 tid = self._commit(session, outcome)
-            except _PASSED_ON:
-                raise
-            except Exception as wrong:  # noqa: BLE001 - a live method may raise anything: it becomes the mission's error
+            except Exception as wrong:  # a live method may raise anything: it becomes the mission's error
+                if _is_one(wrong, _PASSED_ON):
+                    raise
                 return self._told_failure(wrong, self._doomed(session, thought))
             return self._told_success(replace(outcome, tid=tid))
 
@@ -221,12 +222,14 @@ class _Thought:
             ThoughtFailed: a state says so, or leads where it may not lead.
         """
         host = self._host
-        self.cycle = cycle = host.lobby.orchestrator_obj.start_cognitive_cycle_for_(host, host.mission_id)
+        cycle = host.lobby.orchestrator_obj.start_cognitive_cycle_for_(host, host.mission_id)
         if not isinstance(cycle, UvmObject):
             host.fail("cycle_invalid", f"the orchestrator began a {type(cycle).__name__}, which is no cycle")
+        if cycle._p_jar is not None:  # noqa: SLF001 - ZODB's public protocol has underscores
+            host.fail("cycle_invalid", f"the orchestrator began {cycle!r}, which is stored: a cycle is a new object")
         # Of the image from now on: what a stopped method changed of it can be taken back.
-        host.lobby._p_jar.add(cycle)  # noqa: SLF001 - ZODB's public protocol has underscores
-        host.cycle = cycle
+        host.lobby._p_jar.add(cycle)  # noqa: SLF001 - as above
+        host.cycle = self.cycle = cycle
         self._enter(cycle.synthesis_state)
         for _ in range(MOST_STATES):
             following = cycle._process_synthesis_(host)
@@ -250,9 +253,9 @@ class _Thought:
             self.cycle.synthesis_state = self._host.state(FAILED)
             told = plain(self.cycle._process_synthesis_(self._host)) or {}
             msgspec.json.encode(told)
-        except _AGAIN:
-            raise
-        except Exception as wrong:  # noqa: BLE001 - a live method may raise anything: it is told beside the first failure
+        except Exception as wrong:  # a live method may raise anything: it is told beside the first failure
+            if _is_one(wrong, _AGAIN):
+                raise
             told = {"failed_handler": _reason(wrong)[1]}
         return {"failed_in": failed_in, **told}
 
@@ -263,6 +266,11 @@ class _Thought:
     def _actor(self, state: UvmObject) -> str:
         """Return who acts in a state: the mission's own weaver where it names one and the state is the weaver's."""
         return str(self._host.weaver or state.persona) if state.name == "SYNTHESIZING" else str(state.persona)
+
+
+def _is_one(wrong: Exception, kinds: tuple[type[Exception], ...]) -> bool:
+    """Whether an error is of these kinds. A busy sandbox is of none: the thought has waited, and would wait again."""
+    return isinstance(wrong, kinds) and not isinstance(wrong, SandboxBusy)
 
 
 def _reason(wrong: Exception) -> tuple[str, str]:

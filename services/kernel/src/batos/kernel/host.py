@@ -8,6 +8,7 @@ anything: what is kept of it is looked at.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NoReturn, TypeVar
@@ -29,6 +30,10 @@ COVENANT_KEEPER = ALFRED
 """Whose codex holds the data covenants."""
 SCRATCH = "_tmp_synthesis_data"
 """The running cycle's slot for what its states hand to each other."""
+MOST_OPTIONS = 1000
+MOST_SALT = 200
+"""Bounds of one choice: options, and characters of its salt."""
+_PROMPT_HASH = re.compile(r"[0-9a-f]{64}|")
 TOLD = frozenset({
     EventType.ARTIFACT_GENERATED, EventType.DELEGATION_START, EventType.DELEGATION_COMPLETE,
     EventType.VALIDATION_ATTEMPT, EventType.VALIDATION_SUCCESS, EventType.VALIDATION_FAILURE,
@@ -107,7 +112,15 @@ class Host:
         return found
 
     def choose(self, options: Sequence[T], count: int, salt: str) -> list[T]:
-        """Return `count` of the options, drawn by the mission's id: the same ones whenever it is thought again."""
+        """Return `count` of the options, drawn by the mission's id: the same ones whenever it is thought again.
+
+        Raises:
+            ThoughtFailed: there are too many, or the salt is too long.
+        """
+        if len(options) > MOST_OPTIONS or len(f"{salt}") > MOST_SALT:
+            self.fail(
+                "choice_invalid", f"a choice is among {MOST_OPTIONS} at most, salted by {MOST_SALT} characters at most"
+            )
         ranked = sorted(
             range(len(options)), key=lambda place: sha256(f"{self.mission_id}/{salt}/{place}".encode()).digest()
         )
@@ -167,7 +180,11 @@ class Host:
         )
 
     def ask(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """Ask all prompts at once and wait for all answers, which stand in the prompts' order."""
+        """Ask all prompts at once and wait for all answers, which stand in the prompts' order.
+
+        Raises:
+            ThoughtFailed: there are too many, at once or in the thought as a whole.
+        """
         return self._asking.ask([(prompt, self._voice(prompt.persona)) for prompt in prompts])
 
     def _voice(self, persona: str) -> Voice:
@@ -201,6 +218,8 @@ class Host:
             return json.loads(text), ""
         except ValueError as wrong:
             return None, f"it is not JSON: {wrong}"
+        except RecursionError:
+            return None, "it is nested too deeply"
 
     # ---------------------------------------------------------------- telling
 
@@ -213,8 +232,9 @@ class Host:
         kind = EventType(event_type)
         if kind not in TOLD:
             self.fail("event_reserved", f"{kind} is recorded by the kernel alone")
-        if not isinstance(prompt_hash, str) or persona not in {"", ORCHESTRATOR, *mind.PERSONAS}:
-            self.fail("record_invalid", f"{persona!r} is no persona, or {prompt_hash!r} no hash of a prompt")
+        is_hash = isinstance(prompt_hash, str) and _PROMPT_HASH.fullmatch(prompt_hash)
+        if not is_hash or persona not in {"", ORCHESTRATOR, *mind.PERSONAS}:
+            self.fail("record_invalid", f"{persona!r:.80} is no persona, or {prompt_hash!r:.80} no hash of a prompt")
         if persona:
             self._asking.heard(persona)
         self._chronicle.record(kind, persona=persona, prompt_hash=prompt_hash, detail=plain(detail))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from batos import mind
@@ -173,21 +174,20 @@ class Inspecting:
         return await asyncio.to_thread(looking.look, self._image, look, at)
 
     def _undone(self, message: MissionUndo) -> MissionUndone:
-        def work(root: Root) -> tuple[str, Undone]:
+        def work(root: Root) -> tuple[tuple[str, Undone], bool]:
             before = missions.find(root, message.mission_id)
             done = missions.undo_thought(root, message.mission_id)
             mind.keep_organization(root, ARCHITECT)
-            return missions.tid(before), done
+            return (missions.tid(before), done), True
 
         with looking.refusals():
             tid = ""
             if message.dry_run:
                 with self._image.session() as session:
-                    thought, done = work(session.begin())
+                    (thought, done), _ = work(session.begin())
                     session.abort()
             else:
-                note = f"undo the thought of {message.mission_id}"
-                thought, done = self._written(work, user=ARCHITECT, note=note)
+                (thought, done), _, _ = self._written(work, f"undo the thought of {message.mission_id}")
                 with self._image.snapshot() as root:
                     tid = undone_tid(missions.find(root, message.mission_id))
         return MissionUndone(
@@ -204,10 +204,10 @@ class Inspecting:
             mind.compatibility.refuse_older_release(root, self._kernel.release)
             return upgrade.upgrade(root, message.take)
 
-        def work(root: Root) -> tuple[list[upgrade.Upgrade], int]:
+        def work(root: Root) -> tuple[tuple[list[upgrade.Upgrade], int], bool]:
             found = decide(root)
             mind.keep_organization(root, ARCHITECT)
-            return found
+            return found, any(one.outcome in upgrade.WRITES for one in found[0])
 
         with looking.refusals():
             # Looked at first: what changes nothing need not be written.
@@ -216,10 +216,9 @@ class Inspecting:
                 session.abort()
             tid = ""
             if not message.dry_run and any(one.outcome in upgrade.WRITES for one in decided):
-                decided, same = self._written(work, user=ARCHITECT, note=f"upgrade by {self._kernel.name}")
-                written = [one.path for one in decided if one.outcome in upgrade.WRITES]
-                with self._image.snapshot() as root:
-                    tid = portray(place_at(root, written[0])).tid if written else ""
+                (decided, same), changed, tid = self._written(work, f"upgrade by {self._kernel.name}")
+                if changed and not tid:
+                    tid = self._wrote(next(one.path for one in decided if one.outcome in upgrade.WRITES))
         return ImageUpgraded(
             methods=tuple(
                 MethodUpgrade(
@@ -235,6 +234,11 @@ class Inspecting:
             tid=tid,
         )
 
+    def _wrote(self, path: str) -> str:
+        """Return the transaction that wrote the record last in which a path's place stands."""
+        with self._image.snapshot() as root:
+            return portray(place_at(root, path)).tid
+
     def _change_method(self, path: str, what: str, change: Callable[[Root], LiveMethod]) -> MethodInForce:
         def work(root: Root) -> tuple[LiveMethod, bool]:
             before = _in_force(root, path)
@@ -245,19 +249,37 @@ class Inspecting:
             return method, changed
 
         with looking.refusals():
-            method, changed = self._written(work, user=ARCHITECT, note=f"{what}: {path}")
-            with self._image.snapshot() as root:
-                tid = portray(place_at(root, path)).tid
+            method, changed, tid = self._written(work, f"{what}: {path}")
+            tid = tid or self._wrote(path)
         return MethodInForce(path=path, method=_method_view(method, source=True), tid=tid, changed=changed)
 
-    def _written(self, work: Callable[[Root], T], *, user: str, note: str) -> T:
-        for last in (*(False,) * (WRITE_TRIES - 1), True):
+    def _written(self, work: Callable[[Root], tuple[T, bool]], note: str) -> tuple[T, bool, str]:
+        """Commit some work of the Architect's, which says what it did and whether that changed anything.
+
+        Returns:
+            Both, and the transaction; an empty one where nothing was changed, or where the commit was of unknown fate
+            and turned out to be in.
+        """
+        unsure: list[T] = []
+        for left in reversed(range(WRITE_TRIES)):
+            tried: list[T] = []
             try:
-                return self._image.run(work, user=user, note=note)
+                (found, changed), tid = self._image.commit(partial(_noting, work, tried), user=ARCHITECT, note=note)
             except CommitFateUnknown:
-                if last:
+                if not left:
                     raise
+                unsure = tried[-1:]
+                continue
+            if unsure and not changed:
+                return unsure[0], True, ""
+            return found, changed, tid if changed else ""
         raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _noting(work: Callable[[Root], tuple[T, bool]], tried: list[T], root: Root) -> tuple[T, bool]:
+    found = work(root)
+    tried.append(found[0])
+    return found
 
 
 def _own_method(root: Root, path: str, *, new: bool = False) -> tuple[UvmObject, str]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from batos import mind
 from batos.kernel.errors import KernelError
 from batos.protocol import RequestFailed
-from batos.uvm import Image, Root, Transient, UvmError
+from batos.uvm import Image, ImageUnreachable, Root, Transient, UvmError
 
 TID_DIGITS = 16
 
@@ -59,8 +59,10 @@ class _Refusals(AbstractContextManager[None]):
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, mind.MindError | KernelError):
             raise RequestFailed(error.code, error.message, error.hint) from error
-        if isinstance(error, Transient):
+        if isinstance(error, ImageUnreachable):
             raise unreachable(error) from error
+        if isinstance(error, Transient):
+            raise RequestFailed("image_busy", str(error), "try again", transient=True) from error
         if isinstance(error, UvmError):
             raise RequestFailed(_CODES.get(type(error).__name__, "image_refused"), str(error)) from error
 

@@ -87,12 +87,12 @@ class Redactor:
         return msgspec.json.encode(self.value(content)).decode()
 
     def value(self, value: Any) -> Any:
-        """Return plain data without the secrets in its texts."""
+        """Return plain data without the secrets in its texts, keys among them; sets become lists, as in JSON."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {key: self.value(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
+            return {self.value(key) if isinstance(key, str) else key: self.value(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
             return [self.value(item) for item in value]
         return value
 

@@ -1,8 +1,8 @@
 """The kernel's sandbox: in it runs what cycles wrote, bounded by the settings, and what was stopped is told.
 
-What such a method declares it gets, but for one thing: objects that others hand to it as results may be asked and are
-never set. A persona or a state that the host returns is not its to change; what is its own stands in `self`, in the
-slots that it names, and in what its caller gave it.
+What such a method declares it gets, but for two things. Objects that others hand to it as results may be asked and are
+never set. And who belongs to the organization is set by its own methods alone: a persona or a state is not another's to
+change, whether it came as a result, as an argument, or stands in a slot.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from batos.kernel.ticket import LogSink
 from batos.protocol import EventType
 from batos.uvm import BadPath, CovenantBroken, DataGuardian, UvmObject, place_at, plain, slots
 from batos.uvm.capabilities import RESULTS, Capabilities
+from batos.uvm.identity_guardian import COVENANT
 from batos.uvm.sandbox import AuditRecord, Limits, Sandbox
 
 GOVERNS = "governs"
@@ -71,7 +72,7 @@ def kernel_sandbox(settings: KernelSettings, log: LogSink, metrics: KernelMetric
     return Sandbox(
         audit=audit,
         limits=limits,
-        workers=settings.kernel_sandbox_workers,
+        workers=settings.sandbox_workers,
         grants=granted,
         guard=guard,
         services=OFFERED,
@@ -85,21 +86,30 @@ def granted(_receiver: UvmObject, _method: str, _author: str, declared: Capabili
     return {**declared, RESULTS: replace(declared[RESULTS], sets=frozenset())}
 
 
-def guard(obj: UvmObject, slot: str, value: Any) -> None:
-    """Hold a value that a cycle's method sets against the covenant that governs its slot, where one does.
+def guard(receiver: UvmObject, obj: UvmObject, slot: str, value: Any) -> None:
+    """Look at a slot that a cycle's method is about to set.
 
-    ALFRED's codex may say `governs: {"lobby.brick_prototype_obj": "brick_notes"}`: then a slot of that object that the
-    covenant has among its properties is set to what the schema says there. The same holds for who inherits from that
-    object, and for its clones. Other slots are free.
+    Who belongs to the organization is set by its own methods alone. And a value is held against the covenant that
+    governs its slot, where one does: ALFRED's codex may say `governs: {"lobby.brick_prototype_obj": "brick_notes"}`.
+    Then a slot of that object that the covenant has among its properties is set to what the schema says there. The same
+    holds for who inherits from that object, and for its clones. Other slots are free.
+
+    Args:
+        receiver: whose method it is; stored in the image.
+        obj: whose slot is to be set.
+        slot: its name.
+        value: what it is to be.
 
     Raises:
-        CovenantBroken: the value breaks it, or the codex names a covenant that it does not hold.
+        CovenantBroken: it is another's part of the organization, the value breaks the covenant, or the codex names a
+            covenant that it does not hold.
     """
+    root = receiver._p_jar.root()  # noqa: SLF001 - ZODB's public protocol
+    if obj is not receiver and any(part is obj for part in mind.organized(root)):
+        raise CovenantBroken(
+            COVENANT, [f"{slot!r} is of a part of the organization, which its own methods alone set: send it a message"]
+        )
     kin = list(_kin(obj))
-    jar = next((one._p_jar for one in kin if one._p_jar is not None), None)  # noqa: SLF001 - ZODB's public protocol
-    if jar is None:
-        return
-    root = jar.root()
     codex = mind.persona(root, COVENANT_KEEPER).codex
     for path, covenant in codex.get(GOVERNS, {}).items():
         if not _leads_to(root, path, kin):

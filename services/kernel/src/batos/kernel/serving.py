@@ -30,9 +30,6 @@ from batos.mind.compatibility import Kernel
 from batos.protocol import AdapterPromote, AdapterRollback, Handler, Message, OrderCreate, OrderGet, Peer
 from batos.uvm import Image, UvmError
 
-LEAVE_TIMEOUT_S = 5.0
-"""How long the end waits for the image to take this kernel off its list, in seconds."""
-
 _log = logging.getLogger("batos.kernel")
 
 
@@ -42,6 +39,7 @@ class Serving:
     Args:
         settings: the kernel's.
         plank: this kernel, as it stands in the image.
+        registration: keeps it there.
         image: the open image.
         peer: this process on the bus.
         log: the metacognition log.
@@ -49,7 +47,6 @@ class Serving:
         places: where cycles may run.
         metrics: counts.
         on_free: told by a cycle's thread that its place is free again.
-        notice: told by any thread what of the image is not as it should be.
     """
 
     def __init__(
@@ -57,6 +54,7 @@ class Serving:
         *,
         settings: KernelSettings,
         plank: Kernel,
+        registration: Registration,
         image: Image,
         peer: Peer,
         log: Metacognition,
@@ -64,7 +62,6 @@ class Serving:
         places: Places,
         metrics: KernelMetrics,
         on_free: Callable[[], object],
-        notice: Callable[[str], object],
     ) -> None:
         loop = asyncio.get_running_loop()
         owner = Owner(plank.name, plank.incarnation)
@@ -72,7 +69,6 @@ class Serving:
         self._on_free = on_free
         image.sandbox = self._sandbox = kernel_sandbox(settings, log, metrics)
         self._watch = MissionWatch(image, poll_s=settings.kernel_wait_poll_s, metrics=metrics)
-        self._registration = Registration(image, plank, notice)
 
         def engine_for(mission_id: str) -> BusEngine:
             return BusEngine(peer, loop, mission_id, short_timeout_s=settings.kernel_engine_timeout_s, metrics=metrics)
@@ -95,7 +91,7 @@ class Serving:
             owner=owner,
             places=places,
             runner=self._runner,
-            registration=self._registration,
+            registration=registration,
             peer=peer,
             log=log,
             logs=log_folder.parent,
@@ -159,16 +155,18 @@ class Serving:
 
     async def close(self) -> None:
         """Give back what still runs, and end all threads and processes. Call `send_away` first."""
-        await asyncio.to_thread(self._give_back)
-        for close in (
+        for end in (
+            self._give_back,
             self._runner.close,
             self._sandbox.close,
             self._intake.close,
             self._watch.close,
             self._migrating.close,
         ):
-            await asyncio.to_thread(close)
-        await self._leave()
+            try:
+                await asyncio.to_thread(end)
+            except Exception:  # noqa: BLE001 - whatever it is: the log has to be closed, and the image left
+                _log.exception("%s did not end in order; the others are ended all the same", end.__qualname__)
 
     def _freed(self) -> None:
         self._on_free()
@@ -186,10 +184,3 @@ class Serving:
             _log.warning("gave back %d of %d missions that still ran", released, len(at_work))
         except (UvmError, ConflictError) as error:
             _log.error("missions could not be given back, others will adopt them: %s", error)
-
-    async def _leave(self) -> None:
-        try:
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                await asyncio.to_thread(self._registration.leave)
-        except (UvmError, ConflictError, TimeoutError) as error:
-            _log.warning("the image still lists this kernel, others will find that it is gone: %r", error)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from batos.vessel import VesselSettings
 
@@ -53,14 +54,17 @@ class KernelSettings(VesselSettings):
     kernel_load_timeout_s: float = Field(
         default=120.0, ge=1, le=3600, description="Seconds that a replica may take to load an adapter."
     )
-    kernel_sandbox_workers: int = Field(
-        default=4, ge=1, le=64, description="Methods of cycles that run at a time; one that waits for the model counts."
+    kernel_sandbox_workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Methods of cycles that run at a time, no fewer than cycles; unset: as many as those.",
     )
     kernel_sandbox_wall_s: float = Field(
         default=180.0,
         ge=0.1,
         le=7200,
-        description="Seconds that a cycle's method may take, with the model's answers that it waits for.",
+        description="Seconds that a cycle's method may take: more than the model's answers that it waits for.",
     )
     kernel_sandbox_cpu_s: float = Field(
         default=1.0, ge=0.05, le=60, description="Seconds that a cycle's method may compute."
@@ -71,3 +75,30 @@ class KernelSettings(VesselSettings):
     kernel_log_segment_bytes: int = Field(
         default=67_108_864, ge=4096, le=4_294_967_296, description="Bytes after which the log begins a new segment."
     )
+
+    @property
+    def sandbox_workers(self) -> int:
+        """Methods of cycles that run at a time."""
+        return self.kernel_sandbox_workers or self.kernel_slots
+
+    @field_validator("kernel_sandbox_workers")
+    @classmethod
+    def _a_worker_a_slot(cls, workers: int | None, others: ValidationInfo) -> int | None:
+        """A method that waits for the model keeps its worker: with fewer, thoughts would wait for each other's."""
+        slots = others.data.get("kernel_slots", 0)
+        if workers is not None and workers < slots:
+            raise _unfit(f"there have to be as many as BATOS_KERNEL_SLOTS, {slots}, or more; unset, there are")
+        return workers
+
+    @field_validator("kernel_sandbox_wall_s")
+    @classmethod
+    def _longer_than_answers(cls, wall_s: float, others: ValidationInfo) -> float:
+        """Else a method that waits for the model would be stopped for the model's slowness."""
+        answers_s = others.data.get("kernel_infer_timeout_s", 0.0)
+        if wall_s <= answers_s:
+            raise _unfit(f"it has to be more than BATOS_KERNEL_INFER_TIMEOUT_S, {answers_s:g}")
+        return wall_s
+
+
+def _unfit(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("unfit", "{sentence}", {"sentence": sentence})

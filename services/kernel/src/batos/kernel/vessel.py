@@ -11,11 +11,12 @@ from typing import ClassVar
 from ZODB.POSException import ConflictError
 
 from batos.kernel import interface
-from batos.kernel.awakening import awaken, opened_aside, probe
+from batos.kernel.awakening import opened_aside, probe
 from batos.kernel.errors import KernelError
 from batos.kernel.metacognition import Metacognition
 from batos.kernel.metrics import KernelMetrics
 from batos.kernel.redaction import Redactor, redaction_key
+from batos.kernel.registration import Registration
 from batos.kernel.running import Places
 from batos.kernel.serving import Serving
 from batos.kernel.settings import KernelSettings
@@ -28,6 +29,8 @@ from batos.vessel import StartFailed, Vessel, VesselError
 SERVICE = "kernel"
 LOG_FOLDER = "log"
 REDACTION_KEY = "redaction.key"
+LEAVE_TIMEOUT_S = 5.0
+"""How long the end waits for the image to take this kernel off its list, in seconds."""
 
 _log = logging.getLogger("batos.kernel")
 
@@ -48,6 +51,7 @@ class KernelVessel(Vessel[KernelSettings]):
         self._scheduling: asyncio.Task[None] | None = None
         self._uvm: BatOSUVM | None = None
         self._log: Metacognition | None = None
+        self._registration: Registration | None = None
         self._serving: Serving | None = None
         self._log_fault = ""
         self._awake = False
@@ -91,14 +95,18 @@ class KernelVessel(Vessel[KernelSettings]):
         """Give back what still runs, and let go of everything."""
         self._places.set_open(False)
         await self._end_tasks()
-        if self._serving is not None:
-            self._serving.send_away()
-            await self._serving.close()
-        if self._log is not None:
-            self._log.record(EventType.VESSEL, detail={"what": "stopped"})
-            await self._log.close()
-        if self._uvm is not None:
-            await asyncio.to_thread(self._uvm.close)
+        try:
+            if self._serving is not None:
+                self._serving.send_away()
+                await self._serving.close()
+            if self._registration is not None:
+                await self._leave(self._registration)
+        finally:
+            if self._log is not None:
+                self._log.record(EventType.VESSEL, detail={"what": "stopped"})
+                await self._log.close()
+            if self._uvm is not None:
+                await asyncio.to_thread(self._uvm.close)
 
     # ------------------------------------------------------------------------------------------ awakening
 
@@ -106,8 +114,12 @@ class KernelVessel(Vessel[KernelSettings]):
         """Try until the image is open, its covenants hold and the engine answers; then serve."""
         uvm = await self._opened()
         self._uvm = uvm
-        await self._until(lambda: asyncio.to_thread(awaken, uvm.image, self.plank), "the image")
-        serving = self._serving = self._served(uvm.image, log)
+        loop = asyncio.get_running_loop()
+        registration = self._registration = Registration(
+            uvm.image, self.plank, lambda words: loop.call_soon_threadsafe(self.set_notice, words)
+        )
+        await self._until(lambda: asyncio.to_thread(registration.enter), "the image")
+        serving = self._serving = self._served(uvm.image, registration, log)
         await self._until(lambda: probe(self.peer, self.settings.kernel_probe_timeout_s), "the engine")
         self._awake = True
         self._show_readiness()
@@ -159,12 +171,13 @@ class KernelVessel(Vessel[KernelSettings]):
             on_fault=on_fault,
         )
 
-    def _served(self, image: Image, log: Metacognition) -> Serving:
+    def _served(self, image: Image, registration: Registration, log: Metacognition) -> Serving:
         """Begin to answer, and say so on the bus. The bus sends shared work only once this is ready."""
         loop = asyncio.get_running_loop()
         serving = Serving(
             settings=self.settings,
             plank=self.plank,
+            registration=registration,
             image=image,
             peer=self.peer,
             log=log,
@@ -172,7 +185,6 @@ class KernelVessel(Vessel[KernelSettings]):
             places=self._places,
             metrics=self.metrics,
             on_free=lambda: loop.call_soon_threadsafe(self._idle.set),
-            notice=lambda words: loop.call_soon_threadsafe(self.set_notice, words),
         )
         capacity = self.settings.kernel_requests
         self.peer.serve([SERVICE, f"{SERVICE}/{self.name}"], serving.handlers(), capacity=capacity)
@@ -188,6 +200,13 @@ class KernelVessel(Vessel[KernelSettings]):
 
     def _show_readiness(self) -> None:
         self.set_ready(not self._log_fault, self._log_fault)
+
+    async def _leave(self, registration: Registration) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await asyncio.to_thread(registration.leave)
+        except (UvmError, ConflictError, TimeoutError) as error:
+            _log.warning("the image still lists this kernel, others will find that it is gone: %r", error)
 
     async def _end_tasks(self) -> None:
         tasks = [task for task in (self._awakening, self._scheduling) if task is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from batos.mind.migrations.progress import (
     progress,
     take,
 )
-from batos.uvm import CommitFateUnknown, Contention, Image, ImageUnreachable, Root, Transient
+from batos.uvm import CommitFateUnknown, Contention, DiskFull, Image, ImageUnreachable, Root, Transient, UvmError
 
 LEASE_S = 15.0
 """How long the runner of a migration may commit nothing before another takes it over, in seconds."""
@@ -31,6 +32,8 @@ LOOK_S = 0.1
 WRITE_TRIES = 12
 WRITE_S = 5.0
 """A write meets conflicts for so many seconds, so many times over, and in between hears whether it is to stop."""
+
+_log = logging.getLogger("batos.mind")
 
 T = TypeVar("T")
 Tell = Callable[[Migration, Progress], None]
@@ -55,7 +58,7 @@ class MigrationFailed(MindError):  # noqa: N818 - it says what happened
         )
 
 
-_PASSED_ON = (Superseded, Stopped, Incompatible, Transient, CommitFateUnknown)
+_PASSED_ON = (Superseded, Stopped, Incompatible, Transient, CommitFateUnknown, DiskFull)
 """What stands against a batch without being a fault of its migration."""
 
 
@@ -209,5 +212,5 @@ class Runner:
         """Let the next runner begin at once. Where that cannot be written, it begins after enough silence."""
         try:
             self._written(lambda root: give_up(root, held), f"migration {held.number}: given up at {held.looked}")
-        except (CommitFateUnknown, Transient):
-            return
+        except UvmError as error:
+            _log.warning("migration %d is not let go of, it is free after %g s: %s", held.number, self._lease_s, error)

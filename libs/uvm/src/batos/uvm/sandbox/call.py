@@ -22,8 +22,8 @@ from batos.uvm.sandbox_errors import LimitReached, MethodFailed, MethodRefused, 
 
 Services = Mapping[type, Rights]
 """Classes of the vessel whose instances cross as handles, too, and what may be asked of those: slots and messages."""
-Guard = Callable[[UvmObject, str, Any], None]
-"""Looks at every slot that is to be set: (object, name, value); raises `CovenantBroken` to refuse."""
+Guard = Callable[[UvmObject, UvmObject, str, Any], None]
+"""Looks at every slot that is to be set: (receiver, object, name, value); raises `CovenantBroken` to refuse."""
 
 _CATCHABLE = frozenset({
     ArithmeticError, AssertionError, IndexError, KeyError, LookupError, NotImplementedError, OverflowError,
@@ -63,17 +63,24 @@ class Allowance:
     Attributes:
         ends: when its time is over, by the monotonic clock.
         host_calls: how many are left.
+        crossed_bytes: how many are left.
         nesting: how many calls it is within.
     """
 
     ends: float
     host_calls: int
+    crossed_bytes: int
     nesting: int = 1
 
 
 @dataclass
 class Call:
-    """A method of a cycle at work."""
+    """A method of a cycle at work.
+
+    Attributes:
+        caller: the call that it was made within, if it was: nobody passes on more rights on an object than it has.
+        savepoint: the transaction as it was before the first change; None where nothing may have been changed.
+    """
 
     receiver: UvmObject
     name: str
@@ -83,6 +90,7 @@ class Call:
     allowance: Allowance
     guard: Guard | None = None
     services: Services = field(default_factory=dict)
+    caller: Call | None = None
     savepoint: Any = None
     _handles: dict[int, monty.ClassInstance] = field(default_factory=dict)
     _targets: dict[UUID, Any] = field(default_factory=dict)
@@ -151,6 +159,11 @@ class Call:
         self.allowance.host_calls -= 1
         if self.allowance.host_calls < 0:
             raise Stopped("host-calls", f"it asked the host more than {self.limits.host_calls} times", limit=True)
+
+    def _carry(self, crossing: Crossing) -> None:
+        self.allowance.crossed_bytes -= crossing.weight
+        if self.allowance.crossed_bytes < 0:
+            raise Stopped("crossed-bytes", f"more than {self.limits.crossed_bytes} bytes crossed in all", limit=True)
 
     # What it asks
 
@@ -228,7 +241,7 @@ class Call:
         self._mark()
         try:
             if self.guard is not None:
-                self.guard(target, name, value)
+                self.guard(self.receiver, target, name, value)
             setattr(target, name, value)
         except NotStorable as refusal:
             raise Stopped("slot-type", str(refusal)) from None
@@ -270,7 +283,9 @@ class Call:
 
     def _objects_in(self, value: Any, rights: Rights) -> None:
         """Grant rights on the objects that stand in a value, when the call begins: later ones do not count."""
-        Crossing(self.limits, lambda found: self._grant(found, rights)).into(value)
+        crossing = Crossing(self.limits, lambda found: self._grant(found, rights))
+        crossing.into(value)
+        self._carry(crossing)
 
     def _grant(self, target: Any, rights: Rights) -> None:
         self._handle(target)  # keeps it in memory, so that its id stays its own
@@ -278,13 +293,24 @@ class Call:
 
     def _into(self, value: Any, of: str = "") -> Any:
         rights = self.capabilities.get(of)
+        caller = self.caller if of == ARGUMENTS else None
 
         def handle(target: Any) -> Any:
             if rights is not None:
-                self._grant(target, rights)
+                self._grant(target, rights if caller is None else caller.passed_on(target, rights))
             return self._handle(target)
 
-        return Crossing(self.limits, handle).into(value)
+        crossing = Crossing(self.limits, handle)
+        crossed = crossing.into(value)
+        self._carry(crossing)
+        return crossed
+
+    def passed_on(self, target: Any, rights: Rights) -> Rights:
+        """What a call within this one gets of the rights that it declares for an object that it is handed.
+
+        No more than this one has, where this one knows the object. Others are a trusted method's to hand over.
+        """
+        return rights & self._rights.get(id(target), NONE) if id(target) in self._handles else rights
 
     def _handle(self, target: Any) -> Any:
         if not isinstance(target, UvmObject) and type(target) not in self.services:
@@ -298,7 +324,10 @@ class Call:
         return known
 
     def _out(self, value: Any) -> Any:
-        return Crossing(self.limits, self._object_of).out(value)
+        crossing = Crossing(self.limits, self._object_of)
+        found = crossing.out(value)
+        self._carry(crossing)
+        return found
 
     def _object_of(self, value: Any) -> Any:
         if type(value) is Handle and id(value.target) in self._handles:

@@ -24,6 +24,8 @@ _SETS: frozenset[type] = frozenset({set, PersistentSet})
 _WEIGHED: frozenset[type] = frozenset({str, bytes, int, decimal.Decimal})
 MAX_EXPONENT = 4_000
 """Of a decimal number: larger ones are small to look at, and fill the memory when they are made whole."""
+PART_BYTES = 32
+"""What a part of a value takes at least, in an interpreter's memory."""
 MAX_DIGIT_BITS = 13_000
 """Larger whole numbers do not cross: CPython refuses to write them down."""
 
@@ -60,6 +62,12 @@ class Crossing:
         self._objects = objects
         self._items = limits.value_items
         self._bytes = limits.value_bytes
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes crossed."""
+        parts = self._limits.value_items - self._items
+        return parts * PART_BYTES + self._limits.value_bytes - self._bytes
 
     def into(self, value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one branch a kind of value
         """A value of the image as the sandbox gets it."""
@@ -118,16 +126,22 @@ class Crossing:
         if isinstance(value, int):
             if value.bit_length() > MAX_DIGIT_BITS:
                 raise Stopped("value-size", f"a number has more than {MAX_DIGIT_BITS} bits", limit=True)
+            self._take(value.bit_length() // 8)
             return
         if isinstance(value, decimal.Decimal):
-            if value.is_finite() and max(abs(value.adjusted()), len(value.as_tuple().digits)) > MAX_EXPONENT:
+            digits = len(value.as_tuple().digits)
+            if value.is_finite() and max(abs(value.adjusted()), digits) > MAX_EXPONENT:
                 raise Stopped("value-size", f"a decimal number has more than {MAX_EXPONENT} places", limit=True)
+            self._take(digits)
             return
-        self._bytes -= len(value)
-        if self._bytes >= 0 and isinstance(value, str) and not value.isascii():
+        self._take(len(value))
+        if isinstance(value, str) and not value.isascii():
             try:
-                self._bytes -= len(value.encode()) - len(value)
+                self._take(len(value.encode()) - len(value))
             except UnicodeEncodeError:
                 raise Stopped("cannot-cross", "a text with half a surrogate pair does not cross") from None
+
+    def _take(self, count: int) -> None:
+        self._bytes -= count
         if self._bytes < 0:
             raise Stopped("value-size", f"a value is larger than {self._limits.value_bytes} bytes", limit=True)

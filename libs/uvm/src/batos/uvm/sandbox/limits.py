@@ -20,6 +20,7 @@ class Limits:
         value_items: parts of one value that crosses, in either direction.
         value_bytes: of one value that crosses.
         value_depth: how deeply such a value may be nested.
+        crossed_bytes: of all values that cross, in both directions together; every part counts as some bytes more.
         nesting: methods of cycles that call each other.
     """
 
@@ -32,4 +33,5 @@ class Limits:
     value_items: int = 20_000
     value_bytes: int = 1_000_000
     value_depth: int = 30
+    crossed_bytes: int = 16 * 1024 * 1024
     nesting: int = 4

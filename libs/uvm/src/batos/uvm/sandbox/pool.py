@@ -104,6 +104,7 @@ class Sandbox:
             What a trusted method raised that it called, unless that is one of Python's plain exceptions.
         """
         call: Call | None = None
+        caller: Call | None = getattr(self._running, "call", None)
         try:
             _refuse_event_loop(name, record)
             _refuse_faults(name, record)
@@ -117,7 +118,9 @@ class Sandbox:
                     allowance,
                     self._guard,
                     self._services,
+                    caller,
                 )
+                self._running.call = call
                 return call.run(pool, args, kwargs)
         except BaseException as wrong:
             where = path_of(receiver) if isinstance(wrong, SandboxError) else ""  # a new object has none afterwards
@@ -127,6 +130,8 @@ class Sandbox:
                 wrong.audited = True
                 self._tell(AuditRecord(wrong.author, name, where, wrong.rule, wrong.detail, wrong.line, time.time()))
             raise
+        finally:
+            self._running.call = caller
 
     def refused(self, receiver: UvmObject, name: str, author: str, faults: Sequence[Fault]) -> None:
         """Take note that a source was refused when it was to be installed."""
@@ -159,7 +164,7 @@ class Sandbox:
         if not self._free.acquire(timeout=self._limits.wall_s):
             raise SandboxBusy(name, record[2], self._limits.wall_s)
         try:
-            self._running.allowance = Allowance(ends, self._limits.host_calls)
+            self._running.allowance = Allowance(ends, self._limits.host_calls, self._limits.crossed_bytes)
             yield self._open(name, record), self._running.allowance
         finally:
             self._running.allowance = None
