@@ -196,6 +196,16 @@ def test_backups_may_go_to_a_folder_of_this_machine(images: Images, tmp_path: Pa
         assert not [name for name, one in services.items() if name != "image" and BACKUPS in str(one.get("volumes"))]
 
 
+def test_the_console_is_told_of_an_image_in_a_database() -> None:
+    """As all who open it: no vessel could be asked for its care. Of the image's own vessel it needs no address."""
+    services = yaml.safe_load((CHECKOUT / "deploy" / "docker-compose.yml").read_text())["services"]
+    told = {name: one.get("environment", {}).get("BATOS_IMAGE_URI") for name, one in services.items()}
+    assert told.pop("console") == "${BATOS_IMAGE_URI:-}"
+    clients = {name: uri for name, uri in told.items() if uri is not None}
+    assert set(clients) == {*KERNELS, "curator", "forge", "inference", "inference-gpu"}
+    assert {uri[: len("${BATOS_IMAGE_URI:-zeo:")] for uri in clients.values()} == {"${BATOS_IMAGE_URI:-zeo:"}
+
+
 def test_the_gpu_profile_is_vllm_with_a_reservation(images: Images, tmp_path: Path) -> None:
     """In place of the embedded engine; model, quantization, parallelism and cache come from variables."""
     project = images.project(

@@ -34,6 +34,8 @@ VERSIONS = ("1.30", "1.37")
 BUS_PORTS = (5701, 5702, 5703, 5704)
 IMAGE_PORT, METRICS_PORT, DNS_PORT, POSTGRESQL_PORT = 9991, 9100, 53, 5432
 IMAGE_CLIENTS = {"kernel", "inference", "curator", "forge"}
+DATABASE_CLIENTS = {*IMAGE_CLIENTS, "console"}
+"""The console, too: there is no vessel that cares for a database in its place."""
 PROMETHEUS = "monitoring/prometheus"
 NAME_SERVER = "kube-system/kube-dns"
 RULES = (*manifest_rules.RULES, *vessel_rules.RULES, *network_rules.RULES)
@@ -87,7 +89,7 @@ def test_who_reaches_whom(rendered: Rendered, overlay: str) -> None:
     if overlay == "production":
         databases = {where: who for (where, port), who in found.items() if port == POSTGRESQL_PORT}
         assert "postgresql" in databases
-        expected |= {(where, POSTGRESQL_PORT): IMAGE_CLIENTS for where in databases}
+        expected |= {(where, POSTGRESQL_PORT): DATABASE_CLIENTS for where in databases}
     else:
         expected["image", IMAGE_PORT] = IMAGE_CLIENTS
     assert found == expected
@@ -146,7 +148,7 @@ def test_production(rendered: Rendered) -> None:
     fleet = {vessel.name: vessel for vessel in vessels(manifests)}
     assert fleet["kernel"].replicas == 4
     assert [manifest for manifest in manifests if "image" in manifest["metadata"]["name"].split("-")] == []
-    for name in IMAGE_CLIENTS:
+    for name in DATABASE_CLIENTS:
         variables = {entry["name"]: entry for entry in fleet[name].pod["containers"][0]["env"]}
         reference = variables["BATOS_IMAGE_URI"]["valueFrom"]
         assert reference == {"secretKeyRef": {"name": "batos-database", "key": "uri"}}

@@ -90,6 +90,13 @@ BREAKS = [
     (vessel_rules.hardened, BUS, f"{VESSEL}.securityContext.capabilities.add", ["SYS_PTRACE"], "capabilities"),
     (vessel_rules.hardened, BUS, f"{VESSEL}.volumeMounts.0.mountPath", "/etc", "can write /etc"),
     (vessel_rules.hardened, BUS, f"{POD}.volumes.+", {"name": "x", "hostPath": {"path": "/"}}, "hostPath x"),
+    (
+        vessel_rules.volumes_are_taken_as_they_are,
+        KERNEL,
+        f"{POD}.securityContext.fsGroupChangePolicy",
+        GONE,
+        "fsGroupChangePolicy is None, not 'OnRootMismatch'",
+    ),
     (vessel_rules.probed, KERNEL, f"{VESSEL}.startupProbe", GONE, "no startup probe"),
     (vessel_rules.probed, KERNEL, f"{VESSEL}.readinessProbe.httpGet.path", "/healthz", "readiness asks /healthz"),
     (vessel_rules.probed, KERNEL, f"{VESSEL}.livenessProbe.httpGet.path", "/readyz", "does not ask /healthz"),

@@ -108,6 +108,17 @@ def _written(workload: Workload, container: Manifest) -> list[str]:
     return [place for place in places if place not in allowed]
 
 
+def volumes_are_taken_as_they_are(manifests: Sequence[Manifest]) -> list[str]:
+    """Who owns a volume's files is looked at once, not file by file at each start: blobs and backups are many."""
+    return [
+        fault
+        for workload in workloads(manifests)
+        for fault in _unlike(
+            workload, "pod", {"fsGroupChangePolicy": "OnRootMismatch"}, workload.pod.get("securityContext", {})
+        )
+    ]
+
+
 def probed(manifests: Sequence[Manifest]) -> list[str]:
     """Pages tell who is alive; stores are asked in their own protocol whether they are ready."""
     faults = []
@@ -260,6 +271,7 @@ def gpus(manifests: Sequence[Manifest]) -> dict[str, int]:
 
 RULES = (
     hardened,
+    volumes_are_taken_as_they_are,
     probed,
     bounded,
     told_what_they_know,

@@ -69,6 +69,17 @@ def test_a_truncated_file_is_not_served(awakened: Care) -> None:
     assert "a part of it is missing" in done.stdout
 
 
+def test_doctor_where_nothing_is_in_the_image_yet(care: Care) -> None:
+    """An empty folder, as a first start leaves it that ended early, is a note; nothing is put into it."""
+    folder = care.home / "image"
+    folder.mkdir(mode=0o700, parents=True)
+    care.home.chmod(0o700)
+    findings = care.json("doctor")["findings"]
+    (found,) = [one for one in findings if one["about"] == "image"]
+    assert (found["level"], found["says"]) == ("note", "there is nothing in the image yet")
+    assert list(folder.iterdir()) == []
+
+
 def test_doctor(awakened: Care, tmp_path: Path) -> None:
     """Beside a fleet and without one it says what was done for the image and what was not, and what is forgotten."""
     young = awakened.json("doctor")

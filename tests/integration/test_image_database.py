@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg2
 import pytest
 from BTrees.OOBTree import OOBTree
 from integration.console_fixtures import Batos
 from integration.image_fixtures import committing, put, rewritten
 from integration.postgres_server import PASSWORD, Server, postgres_server
 
-from batos.uvm import NoSuchMoment, Root, open_image, read_blob, store_blob
+from batos.image import database
+from batos.image.errors import CareError
+from batos.image.reporting import untold
+from batos.uvm import ImageUnreachable, NoSuchMoment, Root, open_image, read_blob, store_blob
+from batos.uvm.relational import RelationalStorage
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -111,6 +117,51 @@ def test_what_postgresql_does_itself_is_said(mind: DatabaseCommand) -> None:
     assert "does not exist" in done.stderr
     assert PASSWORD not in done.stderr
     assert "tail9" not in done.stderr
+
+
+def test_one_pack_at_a_time(server: Server, mind: DatabaseCommand) -> None:
+    """Who asks for a second one is told what is under way."""
+    with held_pack_lock(server):
+        done = mind.run("image", "pack", "--days", "0")
+    assert done.returncode == 1
+    assert "a pack of this image is under way" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert mind.run("image", "pack", "--days", "0").returncode == 0
+
+
+@contextlib.contextmanager
+def held_pack_lock(server: Server) -> Iterator[None]:
+    other = psycopg2.connect(server.uri(DATABASE))
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(-2)")
+        yield
+    finally:
+        other.close()
+
+
+def test_a_pack_that_fails(mind: DatabaseCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that goes away meanwhile, and what nobody thought of: both are said, and nothing is left open."""
+    for wrong, said in ((psycopg2.OperationalError("server closed"), ImageUnreachable), (ValueError("no"), CareError)):
+
+        def fail(_self: RelationalStorage, _stop: bytes, wrong: Exception = wrong) -> bytes:
+            raise wrong
+
+        monkeypatch.setattr(RelationalStorage, "pack_until", fail)
+        with pytest.raises(said):
+            database.pack(mind.uri, 0, untold)
+
+
+@pytest.mark.parametrize("act", [["pack"], ["pin", "now"], ["unpin", "now"]], ids=lambda act: act[0])
+def test_a_database_without_an_image(server: Server, mind: DatabaseCommand, act: list[str]) -> None:
+    """None is made there by who cares for another."""
+    name = f"wrong_{act[0]}"
+    server.database(name)
+    done = DatabaseCommand(mind.home, mind.uri.replace(f"/{DATABASE}?", f"/{name}?")).run("image", *act)
+    assert done.returncode in {1, 2}
+    assert "there is no image at postgresql://" in done.stderr
+    assert PASSWORD not in done.stderr
+    assert server.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", name) == "0"
 
 
 def test_no_database(tmp_path: Path) -> None:

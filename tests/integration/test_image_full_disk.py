@@ -131,6 +131,30 @@ def test_a_client_finds_no_room_for_a_blob(tmp_path: Path, small_disk: Path | No
                 assert (read_blob(root["lobby"].first), read_blob(root["lobby"].second)) == (b"1" * 1000, b"2" * 1000)
 
 
+def test_a_client_finds_no_room_for_a_blob_that_it_reads(tmp_path: Path) -> None:
+    """An error names its folder of blobs; no part is taken for the whole, now or later, and with room it is read."""
+    cache = tmp_path / "cache"
+    with image(tmp_path / "h") as server:
+        server.await_ready()
+        uri = f"zeo://{server.socket}?wait_timeout=20"
+        with open_image(uri) as opened:
+            opened.run(lambda root: setattr(root["lobby"], "large", store_blob(b"x" * 500_000)))
+        with open_image(f"{uri}&blob_dir={cache}") as opened:
+            with small_files(300_000):
+                for _ in range(2):
+                    with pytest.raises(DiskFull, match=rf"no room left in {cache}.*could not be brought"):
+                        stored_blob(opened)
+                    assert [path for path in cache.rglob("*") if path.suffix in {".blob", ".dl"}] == []
+            assert stored_blob(opened) == b"x" * 500_000
+        with open_image(f"{uri}&blob_dir={cache}") as opened:
+            assert stored_blob(opened) == b"x" * 500_000
+
+
+def stored_blob(opened: Image) -> str | bytes:
+    with opened.snapshot() as root:
+        return stored_bytes(root, "blob")
+
+
 def test_no_room_for_the_bytes_of_a_blob(tmp_path: Path) -> None:
     """Where temporary files or the image's own file cannot grow, the error says in which folder."""
     with open_image(f"file://{tmp_path / 'live_image.fs'}") as opened:

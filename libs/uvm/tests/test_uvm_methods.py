@@ -13,6 +13,7 @@ from batos.uvm import (
     MessageNotUnderstood,
     Session,
     UvmObject,
+    host_needed,
     install_method,
     method_history,
     method_of,
@@ -68,6 +69,21 @@ def test_installing_what_is_in_force_changes_nothing(image: Image) -> None:
         assert not root["lobby"]._p_changed
     with image.snapshot() as root:
         assert len(method_history(root["lobby"], "greet")) == 1
+
+
+@pytest.mark.parametrize("line", ["HOST = 2", "HOST: int = 2"])
+def test_the_host_that_a_method_needs(line: str) -> None:
+    """A version, however it is assigned."""
+    assert host_needed(f"{line}\n\n\ndef greet(self): return 1\n") == 2
+
+
+@pytest.mark.parametrize(
+    "line", ["HOST: int", "HOST: str = '2'", "HOST: int = 0", "HOST = 2\nHOST: int = 2", "HOST = x = 2"]
+)
+def test_a_host_that_is_none(line: str) -> None:
+    """Is refused where it is installed, never taken for the first version."""
+    with pytest.raises(BrokenMethod, match="HOST is assigned once, a whole number"):
+        install_method(UvmObject(), "greet", f"{line}\n\n\ndef greet(self): return 1\n", author="genesis")
 
 
 def test_a_slot_and_a_method_of_one_name_replace_each_other(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,13 @@ import pytest
 from console_fake_fleet import FakeFleet
 from typer.testing import CliRunner
 
-from batos.console import care
+from batos.console import care, image_tool, progress
 from batos.console.commands import app
+from batos.console.database_care import DatabaseCare
+from batos.console.errors import ConsoleError
+from batos.console.runner import Work
+from batos.console.settings import ConsoleSettings
+from batos.console.show import Screen
 from batos.protocol import (
     ImageBackedUp,
     ImageBackup,
@@ -31,9 +37,12 @@ from batos.protocol import (
     Progress,
     RemoteError,
 )
-from batos.vessel import VesselError
+from batos.vessel import VesselError, load_settings
 
 TID = "03ff" * 4
+TURNS = 20
+"""Of the event loop, in which what was said is shown."""
+DATABASE = "postgresql://mind@nowhere/mind"
 
 
 def backed_up(**more: Any) -> ImageBackedUp:
@@ -106,18 +115,27 @@ def test_verify(fleet: FakeFleet, runner: CliRunner) -> None:
 
 
 class Tool:
-    """In the place of the process that works on files."""
+    """In the place of the process that works on files or a database; without an outcome it never ends by itself."""
 
-    def __init__(self, outcome: Message | Exception) -> None:
+    def __init__(self, outcome: Message | Exception | None) -> None:
         self.outcome = outcome
         self.arguments: list[str] = []
+        self.ended = False
 
     async def __call__(self, module: str, arguments: Sequence[str], on_progress: Callable[[Progress], None]) -> Message:
         assert module == "batos.image.care"
         self.arguments = list(arguments)
         on_progress(Progress(what="restore", id="", stage="checking", fraction=0.5))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         if isinstance(self.outcome, Exception):
             raise self.outcome
+        if self.outcome is None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended = True
+        assert self.outcome is not None
         return self.outcome
 
 
@@ -127,7 +145,7 @@ def test_verify_without_a_fleet(
     """The files of the home are looked at where no fleet runs."""
     fleet.up = False
     tool = Tool(verified())
-    monkeypatch.setattr(care, "run_tool", tool)
+    monkeypatch.setattr(image_tool, "run_tool", tool)
     assert runner.invoke(app, ["image", "verify"]).exit_code == 0
     assert tool.arguments == ["verify", "--home", str(home)]
 
@@ -139,7 +157,7 @@ def test_restore(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         bytes_written=3_000, duration_ms=900,
     )  # fmt: skip
     tool = Tool(made)
-    monkeypatch.setattr(care, "run_tool", tool)
+    monkeypatch.setattr(image_tool, "run_tool", tool)
     done = runner.invoke(app, ["image", "restore", "b", "--into", "h", "--at", TID])
     assert done.exit_code == 0
     assert "restored one into /h/image" in done.stdout
@@ -164,6 +182,46 @@ def test_pack(fleet: FakeFleet, runner: CliRunner) -> None:
     assert f"the earliest transaction is {TID}" in done.stdout
     runner.invoke(app, ["image", "pack"])
     assert [body.days for body in fleet.bodies(ImagePack)] == [7.0, None]
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Tool:
+    """The process, for an image in PostgreSQL; progress is shown at once."""
+    monkeypatch.setenv("BATOS_IMAGE_URI", DATABASE)
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    monkeypatch.setattr(progress, "TICK_S", 0.0)
+    found = Tool(None)
+    monkeypatch.setattr(image_tool, "run_tool", found)
+    return found
+
+
+def test_pack_of_a_database_says_how_far_it_is(tool: Tool, runner: CliRunner) -> None:
+    """As a pack by the image's vessel does; its outcome is PostgreSQL's."""
+    tool.outcome = ImagePacked(
+        horizon=1_700_000_000.0, held_by="", bytes_before=0, bytes_after=0, blob_bytes_before=0, blob_bytes_after=0,
+        objects_before=0, objects_after=0, duration_ms=100, earliest=TID,
+    )  # fmt: skip
+    done = runner.invoke(app, ["image", "pack", "--days", "7"])
+    assert (done.exit_code, tool.arguments) == (0, ["pack", "--days", "7.0"])
+    assert "restore: checking 50% (0 s)" in done.stdout
+    assert "PostgreSQL gives the space back when it vacuums" in done.stdout
+
+
+@pytest.mark.parametrize("act", ["pack", "pins", "verify"])
+def test_what_takes_too_long_is_ended(fleet: FakeFleet, tool: Tool, monkeypatch: pytest.MonkeyPatch, act: str) -> None:
+    """A process of this command's own is bounded as a request is: ended, and what was too short is said."""
+    screen = Screen(as_json=False)
+    if act == "pack":
+        work = care.pack(DatabaseCare(), screen, None, timeout_s=0.01)
+    elif act == "pins":
+        work = care.pins(DatabaseCare(), screen, request_s=0.01)
+    else:
+        fleet.up = False
+        monkeypatch.delenv("BATOS_IMAGE_URI")
+        work = care.verify(Work(load_settings(ConsoleSettings), screen), timeout_s=0.01)
+    with pytest.raises(ConsoleError, match=f"`{act}` took longer than 0.01 s and was ended: .*(--timeout|REQUEST_S)"):
+        asyncio.run(work)
+    assert tool.ended
 
 
 def test_pins(fleet: FakeFleet, runner: CliRunner) -> None:

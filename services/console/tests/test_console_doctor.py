@@ -12,9 +12,19 @@ import pytest
 from console_fake_fleet import FakeFleet
 from typer.testing import CliRunner
 
-from batos.console import doctor
+from batos.console import image_tool
 from batos.console.commands import app
-from batos.protocol import BusAddresses, ImageLook, ImageLooked, PinView, RemoteError, Roster, RosterGet, VesselCard
+from batos.protocol import (
+    BusAddresses,
+    ImageLook,
+    ImageLooked,
+    ImagePins,
+    PinView,
+    RemoteError,
+    Roster,
+    RosterGet,
+    VesselCard,
+)
 from batos.vessel import FleetFile, FleetPlace, VesselError
 
 DAY_S = 86_400.0
@@ -180,10 +190,22 @@ def test_without_a_fleet(sound: FakeFleet, runner: CliRunner, monkeypatch: pytes
             raise VesselError("image_locked", "somebody serves it", "end it")
         return looked(pins=(pin("old", 31),))
 
-    monkeypatch.setattr(doctor, "run_tool", tool)
+    monkeypatch.setattr(image_tool, "run_tool", tool)
     assert [about for about, _, _ in wrongs(runner)] == ["pin"]
     assert asked == [["look", "--home", str(home)]]
     assert wrongs(runner) == [("image", "somebody serves it", "end it")]
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_log_segment_that_goes_meanwhile(runner: CliRunner, home: Path) -> None:
+    """A kernel that runs renames its segment between two looks at it: it is passed over."""
+    (home / KERNEL_LOG).with_name("metacognition.gone.jsonl").symlink_to("renamed")
+    (home / "log" / "kernel-2").mkdir(mode=0o700)
+    (home / "log" / "kernel-2" / KERNEL_LOG.name).symlink_to("renamed")
+    code, findings = examined(runner)
+    assert code == 0
+    (log,) = [one["says"] for one in findings if one["about"] == "log"]
+    assert log == "1 segments of 1 kernels' metacognition logs, 40 bytes"
 
 
 def test_a_home_that_is_not_there(fleet: FakeFleet, runner: CliRunner) -> None:
@@ -194,29 +216,78 @@ def test_a_home_that_is_not_there(fleet: FakeFleet, runner: CliRunner) -> None:
     assert {one["about"] for one in findings if one["level"] == "wrong"} <= {"environment"}
 
 
-def test_a_fleet_elsewhere(
-    fleet: FakeFleet, runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """In a console's container: the keys that it was given, vessels and image by the bus, no environments."""
+WHOLE = (
+    card("image", "image"), card("bus", "bus"), card("kernel-1", "kernel"), card("inference", "inference"),
+    card("curator", "curator"), card("forge", "forge"), card("supervisor", "supervisor"),
+)  # fmt: skip
+"""A fleet in containers."""
+
+
+@pytest.fixture
+def elsewhere(fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeFleet:
+    """A fleet in containers that nothing is wrong with, as its console sees it."""
     for name in ("WORK", "CONTROL", "PUBLISH", "SUBSCRIBE"):
         monkeypatch.setenv(f"BATOS_BUS_{name}", "tcp://bus:1")
     monkeypatch.setenv("BATOS_KEYS", str(tmp_path / "given"))
-    there(fleet)
-    assert [about for about, _, _ in wrongs(runner)] == ["keys"]
     (tmp_path / "given").mkdir()
-    key = tmp_path / "given" / "console.secret"
-    key.write_text("x")
-    key.chmod(0o440)
-    there(fleet, card("image", "image"), card("kernel-1", "kernel"))
+    (tmp_path / "given" / "console.secret").touch(0o400)
+    there(fleet, *WHOLE)
     fleet.answers[ImageLook] = looked()
+    return fleet
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_fleet_elsewhere(runner: CliRunner, tmp_path: Path) -> None:
+    """In a console's container: the keys that it was given, vessels and image by the bus, no environments."""
     code, findings = examined(runner)
     assert code == 0
     assert {one["about"] for one in findings} == {"keys", "fleet", "image", "disk", "backup", "pack", "pin"}
+    key = tmp_path / "given" / "console.secret"
+    key.chmod(0o440)
+    assert wrongs(runner) == []
     key.chmod(0o444)
     assert [about for about, _, _ in wrongs(runner)] == ["keys"]
-    key.chmod(0o400)
-    there(fleet, card("kernel-1", "kernel"))
-    assert [one["level"] for one in examined(runner)[1] if one["about"] == "image"] == ["note"]
+    key.unlink()
+    key.parent.rmdir()
+    assert [about for about, _, _ in wrongs(runner)] == ["keys"]
+
+
+@pytest.mark.parametrize("kind", ["image", "kernel", "inference", "curator", "forge", "supervisor"])
+def test_a_kind_is_missing_elsewhere(elsewhere: FakeFleet, runner: CliRunner, kind: str) -> None:
+    """Nobody wrote down which vessels there should be: one of each kind, and each that lacks is named."""
+    there(elsewhere, *(one for one in WHOLE if one.kind != kind))
+    helps = "docker compose ps --all, or kubectl -n batos get pods"
+    assert wrongs(runner) == [("vessel", f"no {kind} is on the bus", helps)]
+    assert not [one for one in examined(runner)[1] if one["about"] == "fleet"]
+
+
+def test_nobody_is_there_elsewhere(elsewhere: FakeFleet, runner: CliRunner) -> None:
+    """A bus alone is no fleet, and a second kernel is no engine."""
+    there(elsewhere)
+    assert len(wrongs(runner)) == 6
+    there(elsewhere, *(one for one in WHOLE if one.kind != "inference"), card("kernel-2", "kernel"))
+    assert [says for _, says, _ in wrongs(runner)] == ["no inference is on the bus"]
+
+
+def test_a_fleet_elsewhere_with_its_image_in_postgresql(
+    elsewhere: FakeFleet, runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No image vessel is needed, and one that runs all the same is not asked: the database's own pins are told."""
+    asked: list[Sequence[str]] = []
+
+    async def tool(_module: str, arguments: Sequence[str], _on_progress: object) -> ImagePins:
+        asked.append(arguments)
+        return ImagePins(pins=(pin("old", 31),))
+
+    monkeypatch.setattr(image_tool, "run_tool", tool)
+    monkeypatch.setenv("BATOS_IMAGE_URI", "postgresql://mind@nowhere/mind")
+    for cards in (WHOLE, WHOLE[1:]):
+        there(elsewhere, *cards)
+        assert [about for about, _, _ in wrongs(runner)] == ["pin"]
+    assert asked == [["pins"], ["pins"]]
+    assert elsewhere.bodies(ImageLook) == []
+    there(elsewhere)
+    assert len([says for _, says, _ in wrongs(runner) if says.endswith("is on the bus")]) == 5
 
 
 @pytest.mark.parametrize("option", ["--pin-days=-1", "--backup-days=soon", "--free-gb=-1", "--nothing"])

@@ -133,6 +133,17 @@ def test_a_moment_that_cannot_be_looked_at_is_wrong_usage(
     assert "cannot be opened as of yesterday" in done.stderr
 
 
+@pytest.mark.parametrize("moment", ["", " "])
+@pytest.mark.parametrize("command", [*READING, "image restore b --into h", "image pin before", "image at show lobby"])
+def test_an_empty_moment_is_not_now(fleet: FakeFleet, runner: CliRunner, command: str, moment: str) -> None:
+    """A variable that is not set (`--at "$THEN"`) is wrong usage, in words, wherever a moment can be named."""
+    words = command.split()
+    behind = words[:2] == ["image", "at"]
+    done = runner.invoke(app, [*words[:2], moment, *words[2:]] if behind else [*words, "--at", moment])
+    assert (done.exit_code, done.stdout, fleet.asked) == (2, "", [])
+    assert "it is empty; name a transaction, or a time with its zone" in " ".join(done.stderr.split())
+
+
 def test_a_moment_alone_is_no_command(fleet: FakeFleet, runner: CliRunner) -> None:
     """`image at` needs to be told what to do."""
     assert runner.invoke(app, ["image", "at", THEN]).exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +12,19 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from ZODB.POSException import StorageError
 
 from batos.image import ImageSettings, caretaker
 from batos.image.caretaker import Caretaker, in_thread
+from batos.image.looking import pack_failure
 from batos.image.packing import DAY_S, Horizon
 from batos.protocol import (
     ImageBackup,
+    ImageLook,
+    ImageLooked,
     ImagePack,
     ImagePacked,
+    ImagePin,
     ImagePins,
     ImageVerify,
     Message,
@@ -69,7 +75,7 @@ class Bench:
     """A caretaker with all that it works with."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
-        self.server, self.peer = FakeServer(), FakePeer()
+        self.server, self.peer = settings.pop("server", None) or FakeServer(), FakePeer()
         self.settings = ImageSettings(home=home, image_pack_every_h=settings.pop("every_h", 0), **settings)
         self.settings.folder.mkdir(parents=True, exist_ok=True)
         self.caretaker = Caretaker(self.server, self.settings, self.peer)  # type: ignore[arg-type]  # stand-ins
@@ -168,6 +174,114 @@ async def test_by_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     finally:
         await bench.caretaker.stop()
     assert (bench.settings.folder / caretaker.LAST_PACK).exists()
+
+
+class Failing(FakeServer):
+    """Whose packs fail one after another, each in another way; then they are done."""
+
+    def __init__(self, *wrong: Exception) -> None:
+        super().__init__()
+        self.wrong = list(wrong)
+
+    def pack(self, until: Horizon) -> ImagePacked:
+        self.horizons.append(until)
+        if self.wrong:
+            raise self.wrong.pop(0)
+        return PACKED
+
+
+async def seen(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - stand-ins have no event
+            await asyncio.sleep(0.001)
+
+
+async def test_nothing_ends_the_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk, a commit that was refused, a mistake: each is logged with where it was, and the next pack is made.
+
+    What failed is still known to the vessel that is started after this one, until a pack is done.
+    """
+    monkeypatch.setattr(Caretaker, "_pins", lambda _self: ImagePins(pins=()))
+    wrong = OSError(errno.ENOSPC, "No space left"), StorageError("the image's disk is full"), ValueError("a mistake")
+    bench = Bench(tmp_path / "home", every_h=1e-6, server=Failing(*wrong))
+    try:
+        await seen(lambda: len(bench.server.horizons) > len(wrong) + 1)
+    finally:
+        await bench.caretaker.stop()
+    told = [record for record in caplog.records if "was not packed" in record.getMessage()]
+    assert [record.exc_info[1] for record in told if record.exc_info] == list(wrong)
+    assert not pack_failure(bench.settings.folder)
+
+    failed = Bench(tmp_path / "home", every_h=1e-6, server=Failing(*[ValueError("a mistake")] * 1000))
+    try:
+        await seen(lambda: bool(pack_failure(failed.settings.folder)))
+    finally:
+        await failed.caretaker.stop()
+    later = Bench(tmp_path / "home")
+    looked = await later.ask(ImageLook())
+    assert isinstance(looked, ImageLooked)
+    assert looked.pack_error == "a mistake"
+    assert looked.packed_at > 0
+    await later.ask(ImagePack(request_id=new_id()))
+    looked = await later.ask(ImageLook())
+    assert isinstance(looked, ImageLooked)
+    assert looked.pack_error == ""
+
+
+async def test_the_schedule_waits_for_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack that is due during a backup is made after it, and is no failure."""
+    monkeypatch.setattr(Caretaker, "_pins", lambda _self: ImagePins(pins=()))
+    bench = Bench(tmp_path / "home", every_h=1e-6)
+    try:
+        with bench.caretaker._only("a backup"):
+            before = len(bench.server.horizons)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert len(bench.server.horizons) == before
+        await seen(lambda: len(bench.server.horizons) > before + 1)
+    finally:
+        await bench.caretaker.stop()
+    assert not pack_failure(bench.settings.folder)
+
+
+async def test_a_mark_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schedule goes on, and no faster."""
+    monkeypatch.setattr(Caretaker, "_pins", lambda _self: ImagePins(pins=()))
+
+    def full(_self: Path, *_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(Path, "touch", full)
+    bench = Bench(tmp_path / "home", every_h=1e-6)
+    try:
+        await seen(lambda: len(bench.server.horizons) > 1)
+    finally:
+        await bench.caretaker.stop()
+
+
+async def test_a_disk_that_is_full_while_it_is_asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is the vessel's own files or the commit that notes what was packed: a sentence says so."""
+    full = OSError(errno.ENOSPC, "No space left on device", "/home/image/file")
+    bench.caretaker._server = Failing(full, OSError(errno.EACCES, "Permission denied"))
+    with pytest.raises(RequestFailed, match="there is no room left for /home/image/file: No space") as caught:
+        await bench.ask(ImagePack(request_id=new_id()))
+    assert caught.value.code == "disk_full"
+    assert await refused(bench, ImagePack(request_id=new_id())) == "image_files"
+
+    def refuse(_self: Caretaker, *_args: object) -> str:
+        raise StorageError("the image's disk is full (/home/image): nothing of this transaction is stored")
+
+    monkeypatch.setattr(Caretaker, "_note_packed", refuse)
+    monkeypatch.setattr(Caretaker, "_pin", refuse)
+    server = FakeServer()
+    monkeypatch.setattr(server, "pack", lambda _until: structs.replace(PACKED, earliest="0000000000000007"))
+    bench.caretaker._server = server
+    with pytest.raises(RequestFailed, match=r"was packed, but no note .*disk is full") as caught:
+        await bench.ask(ImagePack(request_id=new_id()))
+    assert caught.value.code == "pack_unnoted"
+    assert await refused(bench, ImagePin(name="a", at="", reason="", by="")) == "commit_refused"
 
 
 async def test_a_schedule_outlives_a_clock_that_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

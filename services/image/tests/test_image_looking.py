@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from image_files import ImageFiles
+from zc.lockfile import LockFile  # type: ignore[import-untyped]
 
+from batos.image import care, looking
+from batos.image.errors import CareError
+from batos.image.known_hashes import known_hashes
 from batos.image.looking import LAST_PACK, look, look_unserved, note_pack
 from batos.image.manifest import manifests
 from batos.image.room import Room
+from batos.image.storage import open_storage
 
 
 def test_an_image_that_was_never_cared_for(files: ImageFiles) -> None:
@@ -33,6 +41,87 @@ def test_a_backup_has_everything_until_something_is_committed(files: ImageFiles)
     assert not look_unserved(files.folder).backup_whole
 
 
+def test_a_backup_that_found_nothing_new_is_as_good_as_a_new_one(files: ImageFiles) -> None:
+    """From when it was asked for; the hashes are known as before."""
+    files.back_up()
+    made, known = look_unserved(files.folder).backup_at, known_hashes(files.folder)
+    assert files.back_up().kind == "unchanged"
+    files.put("fourth", "4")
+    found = look_unserved(files.folder)
+    assert not found.backup_whole
+    assert made < found.backup_at <= time.time()
+    now = known_hashes(files.folder)
+    assert now is not None
+    assert msgspec.structs.replace(now, checked_at="") == known
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_backup_that_cannot_be_noted(files: ImageFiles, monkeypatch: pytest.MonkeyPatch, new: bool) -> None:
+    """It is whole all the same, and that is said."""
+    if not new:
+        files.back_up()
+
+    def full(*_given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("batos.image.known_hashes.replace_file", full)
+    with pytest.raises(CareError, match=r"is whole, but .*No space left") as caught:
+        files.back_up()
+    assert caught.value.code == "backup_unnoted"
+    assert len(manifests(files.backups)) == 1
+
+
+def asked_to_look(home: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    care.main(["look", "--home", str(home)])
+    found: dict[str, Any] = msgspec.json.decode(capfd.readouterr().out)
+    return found
+
+
+def test_looking_keeps_nobody_from_serving(
+    files: ImageFiles, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The image's lock is neither taken nor needed."""
+    monkeypatch.setattr(os, "nice", lambda _more: 0)
+    lock = LockFile(f"{files.file}.lock")
+    try:
+        assert asked_to_look(files.home, capfd)["file_bytes"] == files.file.stat().st_size
+    finally:
+        lock.close()
+    Path(f"{files.file}.lock").unlink()
+    before = sorted(files.folder.rglob("*"))
+    assert asked_to_look(files.home, capfd)["blob_bytes"] == 5000
+    assert sorted(files.folder.rglob("*")) == before
+
+
+def test_looking_where_nothing_is_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An empty folder, and one where nothing was stored: that is no error."""
+    monkeypatch.setattr(os, "nice", lambda _more: 0)
+    (tmp_path / "image").mkdir()
+    assert asked_to_look(tmp_path, capfd)["file_bytes"] == 0
+    assert list((tmp_path / "image").iterdir()) == []
+    open_storage(tmp_path / "image").close()
+    assert asked_to_look(tmp_path, capfd)["oldest_at"] == 0.0
+
+
+def test_looking_at_what_others_own(
+    files: ImageFiles, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may not is told so, with the file."""
+    monkeypatch.setattr(os, "nice", lambda _more: 0)
+
+    def forbidden(place: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    monkeypatch.setattr(looking.shutil, "disk_usage", forbidden)
+    said = asked_to_look(files.home, capfd)
+    assert (said["code"], said["message"]) == ("image_unreadable", f"{files.folder} cannot be read: Permission denied")
+    monkeypatch.setattr(care, "LockFile", forbidden)
+    care.main(["verify", "--home", str(files.home)])
+    assert msgspec.json.decode(capfd.readouterr().out)["code"] == "image_unreadable"
+
+
 def test_the_last_pack(files: ImageFiles) -> None:
     """Is remembered where there is room for that; a damaged note counts as none."""
     note_pack(files.folder)
@@ -40,6 +129,18 @@ def test_the_last_pack(files: ImageFiles) -> None:
     (files.folder / LAST_PACK).write_text("{")
     assert look_unserved(files.folder).packed_at == 0.0
     note_pack(files.folder / "away")
+
+
+def test_a_pack_that_failed(files: ImageFiles) -> None:
+    """Is remembered beside when one was done last, until one is done."""
+    note_pack(files.folder)
+    done = look_unserved(files.folder).packed_at
+    note_pack(files.folder, "no room")
+    found = look_unserved(files.folder)
+    assert (found.packed_at, found.pack_error) == (done, "no room")
+    assert look(files.folder, (), "", pack_error="").pack_error == ""
+    note_pack(files.folder)
+    assert look_unserved(files.folder).pack_error == ""
 
 
 @pytest.mark.parametrize("content", [None, b"", b"FS30"])

@@ -14,6 +14,7 @@ from image_files import ImageFiles
 from persistent.TimeStamp import TimeStamp
 
 from batos.image.errors import CareError
+from batos.image.known_hashes import known_hashes
 from batos.image.packing import DAY_S, horizon
 from batos.image.pins import pin, pins, unpin
 from batos.image.reporting import EVERY_S, Reporter
@@ -204,6 +205,18 @@ def test_a_full_disk_while_packing(files: ImageFiles) -> None:
     assert files.texts() == texts
     assert files.pack(time.time()).bytes_after < len(content)
     assert files.verify().faults_found == 0
+
+
+def test_no_room_for_what_a_pack_writes_first(files: ImageFiles) -> None:
+    """What is known of the file's bytes is forgotten before they move; where that cannot be written nothing moves."""
+    files.back_up()
+    content, known = files.file.read_bytes(), known_hashes(files.folder)
+    with small_files(10), pytest.raises(CareError, match=r"no room left.*nothing was packed") as caught:
+        files.pack(time.time())
+    assert caught.value.code == "disk_full"
+    assert files.file.read_bytes() == content
+    assert known_hashes(files.folder) == known
+    assert [path.name for path in files.folder.iterdir() if path.name.startswith(".")] == []
 
 
 def test_progress_is_told_now_and_then() -> None:

@@ -37,30 +37,34 @@ class LockHeldTooLong(Transient):
         )
 
 
+NOT_STORED = "nothing of this transaction is stored, all that was stored stays readable"
+
+
 class DiskFull(UvmError, StorageError):  # type: ignore[misc]  # ZODB has no types
-    """A file on this side of the image could not grow. Nothing of the transaction was committed.
+    """A file on this side of the image could not grow: nothing of the transaction was committed, or no blob brought.
 
     Attributes:
         folder: where there is no room.
     """
 
-    def __init__(self, folder: str, why: str) -> None:
+    def __init__(self, folder: str, why: str, lost: str = NOT_STORED) -> None:
         self.folder = folder
         super().__init__(
-            f"there is no room left in {folder} ({why}): nothing of this transaction is stored, all that was stored "
-            "stays readable; free space there (see `df`), where it is the image's own disk also with `batos image pack`"
+            f"there is no room left in {folder} ({why}): {lost}; free space there (see `df`), where it is the image's "
+            "own disk also with `batos image pack`"
         )
 
 
-def no_room(wrong: BaseException, *folders: str) -> DiskFull | None:
+def no_room(wrong: BaseException, *folders: str, lost: str = NOT_STORED) -> DiskFull | None:
     """Return the image's own error for a file that could not grow; None where `wrong` says something else.
 
     Args:
         wrong: what was raised.
         folders: where it may have been, if it does not say so itself.
+        lost: what that means, for people.
     """
     if not isinstance(wrong, OSError) or wrong.errno not in NO_ROOM:
         return None
     named = str(Path(wrong.filename).parent) if isinstance(wrong.filename, str) else ""
     where = named or " or ".join(dict.fromkeys(filter(None, folders)))
-    return DiskFull(where, wrong.strerror or str(wrong))
+    return DiskFull(where, wrong.strerror or str(wrong), lost)

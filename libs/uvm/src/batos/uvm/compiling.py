@@ -66,10 +66,13 @@ def host_needed(source: str) -> int:
 def _declared_host(name: str, tree: ast.Module) -> int:
     needed: int | None = None
     for node in tree.body:
-        if not isinstance(node, ast.Assign) or HOST not in [getattr(target, "id", "") for target in node.targets]:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if HOST not in [getattr(target, "id", "") for target in targets]:
             continue
         value = node.value.value if isinstance(node.value, ast.Constant) else None
-        if type(value) is not int or value < FIRST_HOST or len(node.targets) > 1 or needed is not None:
+        if type(value) is not int or value < FIRST_HOST or len(targets) > 1 or needed is not None:
             place = f"line {node.lineno}: "
             raise BrokenMethod(name, f"{place}{HOST} is assigned once, a whole number from {FIRST_HOST}: `{HOST} = 2`")
         needed = value

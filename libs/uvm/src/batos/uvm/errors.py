@@ -170,6 +170,13 @@ class NoImageYet(UvmError):
         )
 
 
+class PackUnderWay(UvmError):
+    """Somebody else packs the storage, or undoes something in it: only one may at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("a pack of this image is under way already: wait until it has ended")
+
+
 class NoSuchMoment(UvmError):
     """The image cannot be opened as of that moment (in the future, before its beginning, or packed away)."""
 

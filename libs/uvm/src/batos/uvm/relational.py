@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import make_dsn
-from relstorage.adapters.interfaces import UnableToAcquireLockError
+from relstorage.adapters.interfaces import UnableToAcquireLockError, UnableToAcquirePackUndoLockError
 from relstorage.adapters.postgresql import PostgreSQLAdapter
 from relstorage.adapters.postgresql.connmanager import Psycopg2ConnectionManager
 from relstorage.adapters.postgresql.drivers import select_driver
@@ -27,7 +27,7 @@ from ZODB.mvccadapter import HistoricalStorageAdapter
 from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
 
-from batos.uvm.errors import ImageRefused, NoImageYet, UvmError
+from batos.uvm.errors import ImageRefused, NoImageYet, PackUnderWay, UvmError
 
 DRIVER = "psycopg2"
 """Named, so that none that happens to be installed beside it is taken."""
@@ -127,11 +127,17 @@ class RelationalStorage(RelStorage):  # type: ignore[misc]  # RelStorage has no 
 
         Returns:
             That transaction; empty where there was nothing to forget.
+
+        Raises:
+            PackUnderWay: somebody else packs it.
         """
         chosen = self._adapter.packundo.choose_pack_transaction(u64(stop))
         if chosen is None:
             return b""
-        self.pack(chosen, referencesf)
+        try:
+            self.pack(chosen, referencesf)
+        except UnableToAcquirePackUndoLockError as busy:
+            raise PackUnderWay from busy
         return bytes(p64(chosen))
 
     def before_instance(self, before: bytes) -> Past:

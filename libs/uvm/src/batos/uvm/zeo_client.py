@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ZEO.Exceptions import ClientDisconnected
 from ZODB.blob import rename_or_copy_blob
 from ZODB.POSException import StorageTransactionError
 
-from batos.uvm.commit_errors import LockHeldTooLong, no_room
+from batos.uvm.commit_errors import DiskFull, LockHeldTooLong, no_room
 from batos.uvm.errors import ImageUnreachable
 
 EXPELLED = "expelled"
@@ -28,6 +28,9 @@ ENDING_S = 1.0
 """How long what was cancelled may take to end, in seconds."""
 TURNS = 3
 """Of the loop, until the socket of a connection that was given up is closed: TLS, transport, socket."""
+PIECE_BYTES = 59_000
+"""Of a blob, in one message: as ZEO has it."""
+NOT_RECEIVED = "the blob could not be brought there to be read, and stays in the image as it is"
 LOST = "the connection was lost before the commit was finished, so that nothing of it is stored"
 
 
@@ -77,7 +80,9 @@ class ImageClient(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         self._wait_s = wait_s
         self._expelled: tuple[int, float] | None = None
         self._voted_at = 0.0
+        self._not_received: dict[tuple[Any, ...], OSError] = {}
         super().__init__(target, wait_timeout=wait_s, _client_factory=ImageThread, **options)
+        self._call = self._asked
 
     def info(self, dict: dict[str, Any]) -> None:  # noqa: A002 - ZEO's name
         """ZEO's hook, in its own thread: the server tells something about itself, or says that it throws us out."""
@@ -130,29 +135,124 @@ class ImageClient(ClientStorage):  # type: ignore[misc]  # ZEO has no types
         super().tpc_begin(txn, *args, **options)
         self._expelled = None
 
+    def tpc_abort(self, txn: Any, *args: Any, **options: Any) -> None:
+        """ZODB's hook: give a commit up. ZEO itself would leave its blobs lying in the folder of blobs."""
+        try:
+            held = txn.data(self)
+        except KeyError:
+            held = None
+        try:
+            super().tpc_abort(txn, *args, **options)
+        finally:
+            for _, path in held.blobs if held is not None else ():
+                Path(path).unlink(missing_ok=True)
+
     def storeBlob(  # noqa: N802 - ZODB's name
         self, oid: bytes, serial: bytes, data: bytes, blobfilename: str, version: str, txn: Any
     ) -> Any:
         """ZODB's hook: take a blob's file, which is the storage's from now on.
 
-        It is brought to the folder of blobs first, which may be on another disk; ZEO itself would leave a part of it
-        lying there when that disk is full.
+        It is brought to the folder of blobs first, which may be on another disk. ZEO itself would leave it lying there,
+        or a part of it, when that disk is full or the connection is lost.
 
         Raises:
             DiskFull: there is no room in the folder of blobs.
         """
+        del version  # ZODB has none any more
         near = ""
         try:
+            held = self._check_trans(txn, "storeBlob")
             self.fshelper.getPathForOID(oid, create=True)
             descriptor, near = self.fshelper.blob_mkstemp(oid, serial)
             os.close(descriptor)
             rename_or_copy_blob(blobfilename, near)
-            return super().storeBlob(oid, serial, data, near, version, txn)
-        except OSError as wrong:
-            for left in (near, blobfilename):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(left or blobfilename).unlink()
+            serials = self.store(oid, serial, data, "", txn)
+            if self.shared_blob_dir:
+                self._async("storeBlobShared", oid, serial, data, Path(near).name, id(txn))
+            else:
+                self._async_iter(_sent(near, oid, serial, data, id(txn)))
+                held.storeBlob(oid, near)
+        except BaseException as wrong:
+            for left in filter(None, (near, blobfilename)):
+                with contextlib.suppress(OSError):
+                    Path(left).unlink()
             full = no_room(wrong, str(self.fshelper.base_dir))
             if full is None:
                 raise
             raise full from wrong
+        return serials
+
+    def loadBlob(self, oid: bytes, serial: bytes) -> str:  # noqa: N802 - ZODB's name
+        """ZODB's hook: bring a blob to the folder of blobs, unless it is there.
+
+        Raises:
+            DiskFull: there is no room in that folder.
+        """
+        try:
+            return str(super().loadBlob(oid, serial))
+        except OSError as wrong:  # at its folder or its lock
+            raise self._unread(wrong) from wrong
+
+    def _asked(self, method: str, *args: Any, **options: Any) -> Any:
+        """Ask the server, as ZEO does; of a blob that was sent make sure that all of it came.
+
+        Whoever asks for a blob has its lock: nobody else receives the same one meanwhile.
+        """
+        answer = self._server.call(method, *args, **options)
+        wrong = self._not_received.pop(args, None) if method == "sendBlob" else None
+        if wrong is not None and not Path(self.fshelper.getBlobFilename(*args)).exists():
+            raise self._unread(wrong) from wrong
+        return answer
+
+    def _unread(self, wrong: OSError) -> DiskFull | OSError:
+        return no_room(wrong, str(self.fshelper.base_dir), lost=NOT_RECEIVED) or wrong
+
+    def receiveBlobStart(self, oid: bytes, serial: bytes) -> None:  # noqa: N802 - ZEO's name
+        """ZEO's hook, in its own thread: a blob begins to come.
+
+        What these three raise ZEO logs, and goes on: it would take what came of a blob for the whole of it.
+        """
+        self._not_received.pop((oid, serial), None)
+        with self._remembered(oid, serial):
+            self._arriving(oid, serial).unlink(missing_ok=True)  # a connection that was lost leaves a part
+            super().receiveBlobStart(oid, serial)
+
+    def receiveBlobChunk(self, oid: bytes, serial: bytes, chunk: bytes) -> None:  # noqa: N802 - ZEO's name
+        """ZEO's hook, in its own thread: a part of it comes."""
+        if (oid, serial) in self._not_received:
+            return
+        with self._remembered(oid, serial):
+            with self._arriving(oid, serial).open("r+b", buffering=0) as file:
+                file.seek(0, os.SEEK_END)
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            self._blob_data_bytes_loaded += len(chunk)
+            self._check_blob_size(self._blob_data_bytes_loaded)
+
+    def receiveBlobStop(self, oid: bytes, serial: bytes) -> None:  # noqa: N802 - ZEO's name
+        """ZEO's hook, in its own thread: it has come; where a part of it could not be written, none of it is kept."""
+        if (oid, serial) not in self._not_received:
+            with self._remembered(oid, serial):
+                super().receiveBlobStop(oid, serial)
+        if (oid, serial) in self._not_received:
+            self._arriving(oid, serial).unlink(missing_ok=True)
+
+    def _arriving(self, oid: bytes, serial: bytes) -> Path:
+        return Path(f"{self.fshelper.getBlobFilename(oid, serial)}.dl")
+
+    @contextlib.contextmanager
+    def _remembered(self, oid: bytes, serial: bytes) -> Iterator[None]:
+        try:
+            yield
+        except OSError as wrong:
+            self._not_received[oid, serial] = wrong
+
+
+def _sent(path: str, oid: bytes, serial: bytes, data: bytes, transaction: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """What is said to the server to send it a blob; the file is read as the connection takes it."""
+    yield "storeBlobStart", ()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(PIECE_BYTES):
+            yield "storeBlobChunk", (chunk,)
+    yield "storeBlobEnd", (oid, serial, data, transaction)

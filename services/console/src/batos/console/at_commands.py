@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from batos.console import inspect_commands
 from batos.console.inspect_commands import ImagePath, Json, Limit, MethodPath, New, ObjectPath, Old, Other
-from batos.console.past import MOMENT
+from batos.console.past import Moment
 
 app = typer.Typer(
     help="The image as it was: show, history, versions, diff, compare, as of a moment.\n\n"
@@ -21,7 +19,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def keep(context: typer.Context, moment: Annotated[str, typer.Argument(metavar="MOMENT", help=f"{MOMENT}.")]) -> None:
+def keep(context: typer.Context, moment: Moment) -> None:
     """Keep the moment for the command that follows."""
     context.obj = moment
 

@@ -13,8 +13,9 @@ import msgspec
 from rich.table import Table
 
 from batos.console.database_care import DatabaseCare
-from batos.console.errors import DONE, MISSION_FAILED, ConsoleError, FleetUnreachable
+from batos.console.errors import DONE, MISSION_FAILED, FleetUnreachable
 from batos.console.fleet import Fleet
+from batos.console.image_tool import LONGEST_S, run_image_tool
 from batos.console.progress import Moving, progress_text, with_progress
 from batos.console.runner import Work
 from batos.console.settings import ConsoleSettings
@@ -35,10 +36,8 @@ from batos.protocol import (
     new_id,
 )
 from batos.vessel import FleetFile, VesselError
-from batos.vessel.tool import run_tool
 
 SERVICE = "image"
-TOOL = "batos.image.care"
 ARCHITECT = "architect"
 NOT_RUNNING = "fleet_down"
 MS_PER_S = 1000
@@ -107,7 +106,7 @@ async def verify(on: Work, *, timeout_s: float) -> int:
     except FleetUnreachable as error:
         if error.code != NOT_RUNNING:
             raise
-        found = await _tool(on.screen, ["verify", "--home", str(on.settings.home)], ImageVerified)
+        found = await _tool(on.screen, ["verify", "--home", str(on.settings.home)], ImageVerified, timeout_s)
     on.screen.result(as_data(found))
     on.screen.say(report(found))
     return MISSION_FAILED if found.faults_found else DONE
@@ -194,12 +193,11 @@ def report(found: ImageVerified) -> str:
     return "\n".join(lines)
 
 
-async def _tool(screen: Screen, arguments: list[str], kind: type[M]) -> M:
+async def _tool(screen: Screen, arguments: list[str], kind: type[M], timeout_s: float = LONGEST_S) -> M:
     with Moving(screen) as moving:
-        outcome = await run_tool(TOOL, arguments, lambda event: moving.show(progress_text(event)))
-    if not isinstance(outcome, kind):
-        raise ConsoleError("tool_answer", f"{TOOL} answered with {type(outcome).__name__}", "this is a fault of it")
-    return outcome
+        return await run_image_tool(
+            arguments, kind, lambda event: moving.show(progress_text(event)), timeout_s=timeout_s
+        )
 
 
 def as_data(message: Message) -> dict[str, Any]:

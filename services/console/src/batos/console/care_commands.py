@@ -98,6 +98,8 @@ def pack(
 ) -> None:
     """Give back the space of what changed before that, and say how much; pinned moments stay. The fleet goes on.
 
+    In PostgreSQL a pack that --timeout ended stays done in part; the next one goes on.
+
     Example: batos image pack --days 7
     """
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from batos.console.errors import ConsoleError, WrongUsage
+from batos.console.errors import WrongUsage
+from batos.console.image_tool import run_image_tool
 from batos.protocol import Event, ImagePack, ImagePin, ImagePinsGet, ImageUnpin, Message, Progress
-from batos.vessel.tool import run_tool
-
-TOOL = "batos.image.care"
 
 R = TypeVar("R", bound=Message)
 
@@ -18,22 +17,18 @@ R = TypeVar("R", bound=Message)
 class DatabaseCare:
     """In the place of a fleet's image vessel: takes the same requests, as far as they are not PostgreSQL's business."""
 
-    def __init__(self, tell: Callable[[Progress], None] = lambda _progress: None) -> None:
-        """Begin.
-
-        Args:
-            tell: is told how far something is.
-        """
-        self._tell = tell
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Queue[Event]] = set()
 
     async def request(self, service: str, body: Message, reply: type[R], *, timeout_s: float) -> R:
         """Do what is asked.
 
         Raises:
             WrongUsage: it is done by PostgreSQL's own tools.
+            ConsoleError: it took longer than that.
             VesselError: it was refused.
         """
-        del service, timeout_s
+        del service
         match body:
             case ImagePack():
                 arguments = ["pack", *([] if body.days is None else ["--days", str(body.days)])]
@@ -50,22 +45,24 @@ class DatabaseCare:
                     "this image is kept in PostgreSQL, whose own tools do that",
                     "use pg_dump and pg_restore, or base backups",
                 )
-        outcome = await run_tool(TOOL, arguments, self._tell)
-        if not isinstance(outcome, reply):
-            raise ConsoleError("tool_answer", f"{TOOL} answered with {type(outcome).__name__}", "this is a fault of it")
-        return outcome
+        return await run_image_tool(arguments, reply, self._tell, timeout_s=timeout_s)
 
-    def subscribe(self, *topics: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Listen to nothing: nobody publishes."""
+    def _tell(self, progress: Progress) -> None:
+        for listener in self._listeners:
+            listener.put_nowait(progress)
+
+    @asynccontextmanager
+    async def subscribe(self, *topics: str) -> AsyncIterator[AsyncIterator[Event]]:
+        """Listen to how far it is; whatever the topics are, nothing else happens here."""
         del topics
-        return _silence()
+        heard: asyncio.Queue[Event] = asyncio.Queue()
 
+        async def events() -> AsyncIterator[Event]:
+            while True:
+                yield await heard.get()
 
-@asynccontextmanager
-async def _silence() -> AsyncIterator[AsyncIterator[Event]]:
-    async def nothing() -> AsyncIterator[Event]:
-        events: tuple[Event, ...] = ()
-        for event in events:
-            yield event
-
-    yield nothing()
+        self._listeners.add(heard)
+        try:
+            yield events()
+        finally:
+            self._listeners.discard(heard)

@@ -6,19 +6,20 @@ import asyncio
 import time
 
 from batos.console import doctor_fleet, doctor_home
-from batos.console.care import NOT_RUNNING, SERVICE, TOOL, is_in_database
+from batos.console.care import NOT_RUNNING, SERVICE, is_in_database
 from batos.console.database_care import DatabaseCare
-from batos.console.doctor_fleet import IMAGE_KIND, Bounds
+from batos.console.doctor_fleet import IMAGE_KIND, KINDS, Bounds
 from batos.console.errors import ConsoleError, FleetUnreachable, explained
 from batos.console.findings import Finding, note, wrong
 from batos.console.fleet import Fleet, roster
+from batos.console.image_tool import run_image_tool
 from batos.console.runner import Work
 from batos.console.settings import ConsoleSettings
 from batos.protocol import ImageLook, ImageLooked, ImagePins, ImagePinsGet, ProtocolError
 from batos.vessel import FleetFile, VesselError
-from batos.vessel.tool import run_tool
 
 IMAGE_FOLDER = "image"
+WHERE_CONTAINERS_ARE_SEEN = "docker compose ps --all, or kubectl -n batos get pods"
 
 
 async def examine(on: Work, bounds: Bounds) -> list[Finding]:
@@ -61,9 +62,16 @@ async def _asked(fleet: Fleet, settings: ConsoleSettings, bounds: Bounds) -> lis
         there = await roster(fleet, settings.console_request_s)
     except ProtocolError as error:
         return [_failed("fleet", error)]
-    found = list(doctor_fleet.vessels(there, _places(settings)))
+    places = _places(settings)
+    kinds = () if places else _kinds(settings)
+    helps = WHERE_CONTAINERS_ARE_SEEN if _is_elsewhere(settings) else "batos status"
+    found = list(doctor_fleet.vessels(there, places, kinds, helps))
+    if is_in_database(settings):  # an image vessel that runs all the same serves another image
+        return [*found, *await _in_database(settings, bounds)]
     if not any(card.kind == IMAGE_KIND for card in there.vessels):
-        return [*found, *await _without_image_vessel(settings, bounds)]
+        if IMAGE_KIND not in (*places, *kinds):  # else it was said already that it is missing
+            found.append(note("image", "it is kept elsewhere, and cared for there"))
+        return found
     try:
         looked = await fleet.request(SERVICE, ImageLook(), ImageLooked, timeout_s=settings.console_request_s)
     except ProtocolError as error:
@@ -71,30 +79,24 @@ async def _asked(fleet: Fleet, settings: ConsoleSettings, bounds: Bounds) -> lis
     return [*found, *doctor_fleet.image(looked, settings, bounds, time.time())]
 
 
-async def _without_image_vessel(settings: ConsoleSettings, bounds: Bounds) -> list[Finding]:
-    if IMAGE_KIND in _places(settings):
-        return []  # that it is missing was said already
-    if not is_in_database(settings):
-        return [note("image", "it is kept elsewhere, and cared for there (PostgreSQL: see docs/care.md)")]
+async def _in_database(settings: ConsoleSettings, bounds: Bounds) -> list[Finding]:
     found = [note("image", "it is kept in PostgreSQL, whose own tools make its backups")]
     try:
         pinned = await DatabaseCare().request(SERVICE, ImagePinsGet(), ImagePins, timeout_s=settings.console_request_s)
-    except VesselError as error:
+    except (ConsoleError, VesselError) as error:
         return [*found, _failed("image", error)]
     return [*found, *doctor_fleet.pins(pinned.pins, bounds.pin_days, time.time())]
 
 
 async def _of_unserved_files(settings: ConsoleSettings, bounds: Bounds) -> list[Finding]:
     if is_in_database(settings):
-        return await _without_image_vessel(settings, bounds)
+        return await _in_database(settings, bounds)
     if not (settings.home / IMAGE_FOLDER).is_dir():
         return []
     try:
-        looked = await run_tool(TOOL, ["look", "--home", str(settings.home)], lambda _event: None)
-    except VesselError as error:
+        looked = await run_image_tool(["look", "--home", str(settings.home)], ImageLooked, lambda _event: None)
+    except (ConsoleError, VesselError) as error:
         return [_failed("image", error)]
-    if not isinstance(looked, ImageLooked):
-        raise ConsoleError("tool_answer", f"{TOOL} answered with {type(looked).__name__}", "this is a fault of it")
     return list(doctor_fleet.image(looked, settings, bounds, time.time()))
 
 
@@ -106,6 +108,11 @@ def _places(settings: ConsoleSettings) -> list[str]:
         return [place.name for place in FleetFile.load(settings.home).places]
     except VesselError:
         return []
+
+
+def _kinds(settings: ConsoleSettings) -> tuple[str, ...]:
+    """Return of which kinds every fleet has a vessel, where nobody wrote down which vessels it should have."""
+    return KINDS if is_in_database(settings) else (IMAGE_KIND, *KINDS)
 
 
 def _failed(about: str, error: Exception) -> Finding:

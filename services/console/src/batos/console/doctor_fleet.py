@@ -16,6 +16,8 @@ from batos.protocol import ImageLooked, PinView, Roster
 
 DAY_S = 86_400.0
 IMAGE_KIND = "image"
+KINDS = ("kernel", "inference", "curator", "forge", "supervisor")
+"""Of which every fleet in containers has at least one, beside the bus that is asked and the image's own vessel."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +35,34 @@ class Bounds:
     free_bytes: int
 
 
-def vessels(roster: Roster, places: Sequence[str]) -> Iterator[Finding]:
+def vessels(roster: Roster, places: Sequence[str], kinds: Sequence[str], helps: str) -> Iterator[Finding]:
     """Whether each vessel is there and ready, and what it says although it is.
 
     Args:
         roster: who is there.
         places: names of all that should be; empty where nobody wrote them down.
+        kinds: of each of these one should be there.
+        helps: what helps where none is.
     """
     cards = shown(roster)
     names = list(dict.fromkeys([*places, *(card.name for card in cards)]))
+    missing = [kind for kind in kinds if not any(card.kind == kind for card in cards)]
+    for kind in missing:
+        yield wrong("vessel", f"no {kind} is on the bus", helps)
     waiting = unready(names, cards)
     for name, why in waiting.items():
         yield wrong("vessel", f"{name} is not ready: {why}", "batos status")
     for card in cards:
         if card.notice:
-            helps = "batos image pack" if card.kind == IMAGE_KIND else ""
-            yield wrong("vessel", f"{card.name} is ready, but {card.notice}", helps)
-    if names and not waiting:
+            makes_room = "batos image pack" if card.kind == IMAGE_KIND else ""
+            yield wrong("vessel", f"{card.name} is ready, but {card.notice}", makes_room)
+    if names and not (missing or waiting):
         yield well("fleet", f"{len(places or names)} vessels, every one is ready")
 
 
 def image(found: ImageLooked, settings: ConsoleSettings, bounds: Bounds, now: float) -> Iterator[Finding]:
     """How the image's files are."""
-    if not found.file_bytes:
+    if not found.oldest_at:  # no file, or one without a transaction
         yield note("image", "there is nothing in the image yet", "batos up")
         return
     since = moment(found.oldest_at)

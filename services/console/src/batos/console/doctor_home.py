@@ -99,15 +99,19 @@ def log_segments(settings: ConsoleSettings) -> Iterator[Finding]:
     """The metacognition logs of the home's kernels."""
     count, total, writers = 0, 0, 0
     for folder in sorted((settings.home / LOG).glob("*/")):
-        segments = list(folder.glob(SEGMENTS))
-        for path in segments:
-            if _mode(path) & PRIVATE:
-                yield wrong(
-                    "log", f"{path} is open to others ({_mode(path):04o}, not 0600)", f"chmod 600 {_named(path)}"
-                )
-        total += sum(path.stat().st_size for path in segments)
-        count += len(segments)
-        writers += bool(segments)
+        of_this = 0
+        for path in folder.glob(SEGMENTS):
+            try:
+                seen = path.stat()
+            except FileNotFoundError:  # a kernel that runs has renamed it meanwhile
+                continue
+            mode = stat.S_IMODE(seen.st_mode)
+            if mode & PRIVATE:
+                yield wrong("log", f"{path} is open to others ({mode:04o}, not 0600)", f"chmod 600 {_named(path)}")
+            of_this += 1
+            total += seen.st_size
+        count += of_this
+        writers += bool(of_this)
     if count:
         yield well("log", f"{count} segments of {writers} kernels' metacognition logs, {size(total)}")
     else:

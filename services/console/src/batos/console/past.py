@@ -1,4 +1,4 @@
-"""The past: the option of every command that reads the image, and how a kernel is asked for it."""
+"""The past: the option of whatever looks at the image, and how a kernel is asked for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from batos.protocol import Message
 
 MOMENT = "A transaction (16 hexadecimal digits), or a time with its zone"
-At = Annotated[str, typer.Option("--at", help=f"{MOMENT}; default: the newest.")]
+
+
+def _named_moment(context: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """Refuse a moment that was given and is empty, as `--at "$UNSET"` is: it would mean now."""
+    source = context.get_parameter_source(parameter.name or "")
+    given = source is not None and source.name != "DEFAULT"
+    if given and not value.strip():
+        raise typer.BadParameter("it is empty; name a transaction, or a time with its zone")
+    return value
+
+
+At = Annotated[str, typer.Option("--at", callback=_named_moment, help=f"{MOMENT}; default: the newest.")]
+Moment = Annotated[str, typer.Argument(metavar="MOMENT", callback=_named_moment, help=f"{MOMENT}.")]
 
 
 class Dated(Protocol):

@@ -139,6 +139,7 @@ class _Backup:
         self._known = manifests(self._target, damaged_too=not full)
         before, why = (None, "a full one was asked for") if full else self._previous()
         if before is not None and before.end == self._snapshot.position:
+            self._note(before, checked_at=dt.datetime.now(dt.UTC).isoformat())
             return self._reply(before, "unchanged", "nothing was committed since", began)
         start = 0 if before is None else before.end
         made_at = dt.datetime.now(dt.UTC)
@@ -175,8 +176,22 @@ class _Backup:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        remember(self._snapshot.folder, self._target, chain({**self._known, name: manifest}, manifest))
+        self._known[name] = manifest
+        self._note(manifest)
         return self._reply(manifest, kind, why, began, blobs)
+
+    def _note(self, manifest: Manifest, checked_at: str = "") -> None:
+        """Keep beside the image what this backup knows, and when it was made or found to have everything."""
+        try:
+            links = chain(self._known, manifest)
+            remember(self._snapshot.folder, self._target, links, checked_at=checked_at)
+        except OSError as error:
+            raise CareError(
+                "backup_unnoted",
+                f"the backup {manifest.name} in {self._target} is whole, but that could not be noted in "
+                f"{self._snapshot.folder}: {error.strerror or error}",
+                "see to that folder, and then `batos image backup` again",
+            ) from error
 
     def _previous(self) -> tuple[Manifest | None, str]:
         """Return the newest backup if this one can continue it, and why it can or cannot."""

@@ -90,8 +90,7 @@ def _done(given: argparse.Namespace, tell: Reporter) -> Message:
         case "restore":
             return restore(given.folder, given.home / IMAGE_FOLDER, given.at, tell)
         case "look":
-            with _unserved(given.home / IMAGE_FOLDER) as folder:
-                return look_unserved(folder)
+            return _looked(given.home / IMAGE_FOLDER)
         case "pack" | "pin" | "unpin" | "pins":
             return _of_database(given, tell)
         case _ if given.home is not None:
@@ -123,20 +122,42 @@ def _written_uri(home: Path) -> str:
         return ""
 
 
+def _looked(folder: Path) -> Message:
+    """Look at the files as they are, also beside somebody who begins to serve them.
+
+    Raises:
+        CareError: this user may not.
+    """
+    try:
+        return look_unserved(folder)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: OSError) -> CareError:
+    return CareError(
+        "image_unreadable",
+        f"{error.filename or folder} cannot be read: {error.strerror or error}",
+        "ask as the user who owns the home",
+    )
+
+
 @contextlib.contextmanager
 def _unserved(folder: Path) -> Iterator[Path]:
     """Keep everybody from serving an image while it is looked at.
 
     Raises:
-        CareError: there is no image, or somebody serves it.
+        CareError: there is no image, this user may not read it, or somebody serves it.
     """
     path = folder / DATA_FILE
-    if not folder.is_dir() or not any(folder.iterdir()):
-        raise CareError(
-            "image_unknown", f"there is no image in {folder}", "start a fleet with `batos up`, or restore one"
-        )
     try:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise CareError(
+                "image_unknown", f"there is no image in {folder}", "start a fleet with `batos up`, or restore one"
+            )
         lock = LockFile(f"{path}.lock")
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     except LockError:
         raise CareError(
             "image_locked", f"{path} is being served, by a fleet that does not answer", "end it with `batos down`"

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from msgspec import structs
+from ZODB.POSException import StorageError
 
 from batos.image.address import own_uri
-from batos.image.errors import CareError
-from batos.image.looking import look, note_pack
+from batos.image.errors import NO_ROOM, CareError, disk_full
+from batos.image.looking import look, note_pack, pack_failure
 from batos.image.packing import horizon
 from batos.image.pins import pin, pins, unpin
 from batos.image.reporting import Reporter
@@ -72,8 +73,13 @@ def _answered(handler: Handler[M]) -> Handler[M]:
             raise RequestFailed(error.code, error.message, error.hint) from error
         except Transient as error:
             raise RequestFailed("image_unreachable", str(error), "see `batos status`", transient=True) from error
+        except StorageError as error:  # a commit that was refused: a full disk, here or there
+            raise RequestFailed("commit_refused", str(error), "see `batos doctor`") from error
         except UvmError as error:
             raise RequestFailed("image_unusable", str(error), "see `batos image verify`") from error
+        except OSError as error:
+            wrong = _of_files(error, self._settings.folder)
+            raise RequestFailed(wrong.code, wrong.message, wrong.hint) from error
 
     return answering
 
@@ -93,6 +99,8 @@ class Caretaker:
         self._settings = settings
         self._peer = peer
         self._busy = ""
+        self._free = asyncio.Event()
+        self._free.set()
         self._pack_error = ""
         self._schedule: asyncio.Task[None] | None = None
 
@@ -107,6 +115,7 @@ class Caretaker:
             ImagePinsGet: self.pins,
             ImageLook: self.look,
         }
+        self._pack_error = pack_failure(self._settings.folder)
         self._peer.serve([SERVICE], handlers, capacity=CAPACITY)
         if self._settings.image_pack_every_h > 0:
             self._schedule = asyncio.create_task(self._pack_forever(), name="image-pack")
@@ -184,10 +193,12 @@ class Caretaker:
         if self._busy:
             raise CareError("image_busy", f"{self._busy} is under way", "wait until it has ended, then ask again")
         self._busy = what
+        self._free.clear()
         try:
             yield
         finally:
             self._busy = ""
+            self._free.set()
 
     async def _tool(self, act: str, request_id: str, arguments: list[str]) -> Message:
         _check_id(request_id)
@@ -206,7 +217,7 @@ class Caretaker:
             tell("packing", None, None)
             packed = await in_thread(self._server.pack, until)
             if packed.earliest:
-                packed = structs.replace(packed, earliest=await in_thread(self._note_packed, packed.earliest))
+                packed = structs.replace(packed, earliest=await self._noted(packed.earliest))
             await in_thread(note_pack, self._settings.folder)
         self._pack_error = ""
         _log.info(
@@ -219,21 +230,36 @@ class Caretaker:
         )
         return packed
 
+    async def _noted(self, earliest: str) -> str:
+        try:
+            return await in_thread(self._note_packed, earliest)
+        except (StorageError, OSError) as error:
+            raise CareError(
+                "pack_unnoted",
+                f"the image was packed, but no note of that could be written into it: {error}",
+                f"what lies before transaction {earliest} is not whole any more; the next pack notes it",
+            ) from error
+
     async def _pack_forever(self) -> None:
-        """Pack when it is time, also where the vessel never lives for so long."""
+        """Pack when it is time, also where the vessel never lives for so long. Nothing that goes wrong ends it."""
         mark = self._settings.folder / LAST_PACK
         every_s = self._settings.image_pack_every_h * HOUR_S
-        if not mark.exists():
-            mark.touch()
+        tried_at = _last_try(mark)
         while True:
             # A clock that was set back since the mark was made would let it wait for as long as it was set back.
-            await asyncio.sleep(min(every_s, max(0.0, mark.stat().st_mtime + every_s - time.time())))
+            await asyncio.sleep(min(every_s, max(0.0, tried_at + every_s - time.time())))
+            await self._free.wait()  # a backup at the same hour is no failure of the pack
             try:
                 await self._pack(self._settings.image_pack_days, new_id())
-            except (VesselError, UvmError) as error:
-                self._pack_error = str(error)
-                _log.warning("the image was not packed, next try in %g h: %s", every_s / HOUR_S, error)
-            mark.touch()
+            except Exception as error:  # noqa: BLE001 - it is told, and tried again
+                self._pack_error = str(error) or type(error).__name__
+                is_told = isinstance(error, VesselError | UvmError)
+                _log.warning(
+                    "the image was not packed, next try in %g h: %s", every_s / HOUR_S, error, exc_info=not is_told
+                )
+                await in_thread(note_pack, self._settings.folder, self._pack_error)
+            tried_at = time.time()
+            _touch(mark)
 
     def _pins(self) -> ImagePins:
         try:
@@ -260,6 +286,29 @@ class Caretaker:
     def _image(self) -> Image:
         """Open the image as any client does: only so do the others learn what changed."""
         return open_image(own_uri(self._settings))
+
+
+def _last_try(mark: Path) -> float:
+    """Return when the last scheduled pack was, seconds since the epoch; now where none was."""
+    try:
+        return mark.stat().st_mtime
+    except OSError:
+        _touch(mark)
+        return time.time()
+
+
+def _touch(mark: Path) -> None:
+    with contextlib.suppress(OSError):
+        mark.touch()
+
+
+def _of_files(error: OSError, folder: Path) -> CareError:
+    """Return the words for a file that could not be written or read."""
+    where = str(error.filename or folder)
+    why = error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        return disk_full(where, why, "nothing is lost; free space there, and ask again")
+    return CareError("image_files", f"{where} cannot be used: {why}", "see to that first, and ask again")
 
 
 def _check_id(request_id: str) -> None:

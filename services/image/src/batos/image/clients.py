@@ -7,11 +7,13 @@ marks the connection as closed, so that `connection_lost` does not tell the stor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import struct
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from ZEO.asyncio.server import Acceptor, ServerProtocol
@@ -72,8 +74,8 @@ class ClientConnection(ServerProtocol):  # type: ignore[misc]  # ZEO has no type
 class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     """What a client may ask for. Packing is not among it: it has to heed pins and backups (`batos image pack`)."""
 
-    _no_room: tuple[str, OSError] | None = None
-    """What could not be written of the running transaction."""
+    _unwritten: tuple[str, OSError] | None = None
+    """What could not be written of the running transaction, and where: the vote says so."""
 
     def tpc_finish(self, id: Any) -> Any:  # noqa: A002 - ZEO's name
         """Finish a transaction.
@@ -99,26 +101,47 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         raise StorageError("an image is packed by its own vessel, which heeds pins and backups: use `batos image pack`")
 
     def storea(self, oid: bytes, serial: bytes, data: bytes, id: Any) -> None:  # noqa: A002 - ZEO's name
-        """Take an object. Nobody waits for an answer to this message: where there is no room, the vote says so."""
-        try:
+        """Take an object.
+
+        Nobody waits for an answer to this message nor to those of a blob: ZEO itself closes the connection where one
+        fails, and the client tries again for ever.
+        """
+        with self._noted(tempfile.gettempdir()):
             super().storea(oid, serial, data, id)
-        except OSError as error:
-            self._no_room = self._no_room or (tempfile.gettempdir(), error)
+
+    def storeBlobStart(self) -> None:  # noqa: N802 - ZEO's name
+        """Make a file for a blob that begins to come."""
+        with self._noted(self.storage.temporaryDirectory()):
+            super().storeBlobStart()
 
     def storeBlobChunk(self, chunk: bytes) -> None:  # noqa: N802 - ZEO's name
         """Take a part of a blob, the whole of it: ZEO itself does not notice when a full disk takes a piece only."""
-        try:
+        if self.blob_tempfile is None:
+            return  # no file could be made for it
+        with self._noted(self.storage.temporaryDirectory()):
             rest = memoryview(chunk)
             while rest:
                 rest = rest[os.write(self.blob_tempfile[0], rest) :]
+
+    def storeBlobEnd(self, oid: bytes, serial: bytes, data: bytes, id: Any) -> None:  # noqa: A002, N802 - ZEO's names
+        """Take the whole of a blob, as far as there is a file with it."""
+        self._check_tid(id, exc=StorageTransactionError)
+        if self.blob_tempfile is not None:
+            with self._noted(self.storage.temporaryDirectory()):
+                super().storeBlobEnd(oid, serial, data, id)
+
+    @contextlib.contextmanager
+    def _noted(self, where: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            self._no_room = self._no_room or (self.storage.temporaryDirectory(), error)
+            self._unwritten = self._unwritten or (where, error)
 
     def vote(self, tid: Any) -> Any:
         """Wait for the commit lock and write the transaction, unless something of it is missing already."""
         self._check_tid(tid, exc=StorageTransactionError)
-        if self._no_room is not None:
-            where, error = self._no_room
+        if self._unwritten is not None:
+            where, error = self._unwritten
             self.tpc_abort(tid)
             raise self._refused(where, error) from error
         return super().vote(tid)
@@ -127,16 +150,20 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         try:
             return super()._vote(delay)
         except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
             raise self._refused(self.storage.getName(), error) from error
 
     def _refused(self, where: str, error: OSError) -> StorageError:
         _log.error("a commit was refused: %s: %s", where, error)
+        nothing = "nothing of this transaction is stored, all that was stored stays readable"
+        if error.errno not in NO_ROOM:
+            return StorageError(
+                f"the image cannot write ({where}: {error.strerror or error}): {nothing}; see to that disk and its "
+                "folders, and look for damage with `batos image verify`"
+            )
         self._room.missing(where, error)
         return StorageError(
-            f"the image's disk is full ({where}: {error.strerror}): nothing of this transaction is stored, all that "
-            "was stored stays readable; free space there, or give back what packing can reclaim with `batos image pack`"
+            f"the image's disk is full ({where}: {error.strerror}): {nothing}; free space there, or give back what "
+            "packing can reclaim with `batos image pack`"
         )
 
     @property
@@ -145,7 +172,7 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
         return room
 
     def _clear_transaction(self) -> None:
-        self._no_room = None
+        self._unwritten = None
         super()._clear_transaction()
 
 

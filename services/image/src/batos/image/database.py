@@ -13,8 +13,8 @@ from batos.image.errors import CareError
 from batos.image.packing import horizon
 from batos.image.pins import pin, pins, unpin
 from batos.image.reporting import Tell
-from batos.protocol import ImagePacked, ImagePins
-from batos.uvm import NoImageYet, note_packed, open_image, tid_at
+from batos.protocol import ImagePacked, ImagePins, PinView
+from batos.uvm import NoImageYet, PackUnderWay, UvmError, note_packed, open_image, tid_at
 from batos.uvm.addresses import resolve
 
 SCHEMES = ("postgresql://", "postgres://")
@@ -45,8 +45,26 @@ def pinned(uri: str) -> ImagePins:
         return ImagePins(pins=())
 
 
+def _there(uri: str) -> tuple[PinView, ...]:
+    """Return the pins, and make sure that there is an image: whoever opens a database for writing makes one in it.
+
+    Raises:
+        CareError: there is none.
+    """
+    try:
+        with open_image(uri, read_only=True) as image, image.snapshot() as root:
+            return pins(root)
+    except NoImageYet as error:
+        raise CareError(
+            "image_unknown",
+            f"there is no image at {error.uri}, and nothing was made there",
+            "correct BATOS_IMAGE_URI, or start the fleet that is to live there",
+        ) from error
+
+
 def add_pin(uri: str, name: str, moment: str, *, reason: str, by: str) -> ImagePins:
     """Pin a moment; return all pins."""
+    _there(uri)
     with open_image(uri) as image:
         pin(image, name, moment, reason=reason, by=by)
     return pinned(uri)
@@ -54,6 +72,7 @@ def add_pin(uri: str, name: str, moment: str, *, reason: str, by: str) -> ImageP
 
 def remove_pin(uri: str, name: str) -> ImagePins:
     """Forget a pin; return those that are left."""
+    _there(uri)
     with open_image(uri) as image:
         unpin(image, name)
     return pinned(uri)
@@ -71,7 +90,7 @@ def pack(uri: str, days: float, tell: Tell) -> ImagePacked:
     """
     began = time.monotonic()
     tell("looking for pins", None, None)
-    until = horizon(days, pinned(uri).pins, time.time())
+    until = horizon(days, _there(uri), time.time())
     tell("packing", None, None)
     earliest = _packed(uri, tid_at(dt.datetime.fromtimestamp(until.at, dt.UTC))).hex()
     if earliest:
@@ -93,10 +112,33 @@ def pack(uri: str, days: float, tell: Tell) -> ImagePacked:
 
 
 def _packed(uri: str, stop: bytes) -> bytes:
+    """Pack up to a moment; return the transaction it was, empty where there was nothing to forget.
+
+    Raises:
+        CareError: it could not be done.
+        UvmError: the database is away, or refuses.
+    """
     address = resolve(uri)
-    storage: Any = address.open_storage(False)
+    storage: Any = None
     try:
+        storage = address.open_storage(False)
         return bytes(storage.pack_until(stop))
+    except PackUnderWay as error:
+        raise CareError(
+            "image_busy", "a pack of this image is under way", "wait until it has ended, then ask again"
+        ) from error
+    except UvmError:
+        raise
+    except Exception as error:
+        named = address.named(error, "packing")
+        if named is not None:
+            raise named from error
+        raise CareError(
+            "pack_failed",
+            f"packing failed: {type(error).__name__}: {' '.join(str(error).split())}",
+            "all that can be looked at still can; see to that, and then `batos image pack`",
+        ) from error
     finally:
-        storage.close()
+        if storage is not None:
+            storage.close()
         address.release()

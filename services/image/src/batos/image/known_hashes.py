@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from batos.image.manifest import BlobEntry, Manifest, write_file
+from batos.image.manifest import BlobEntry, Manifest, replace_file
 
 LAST_BACKUP = "last_backup.json"
 
@@ -30,18 +30,28 @@ class KnownHashes(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     folder: str
     made_at: str
+    checked_at: str = ""
+    """When another was asked for and nothing was new; empty where that never was."""
     tid: str
     pieces: tuple[KnownPiece, ...]
     blobs: tuple[BlobEntry, ...]
 
 
-def remember(image: Path, backups: Path, links: Sequence[Manifest]) -> None:
-    """Keep the hashes of a backup, given with those that it continues, in the image's folder."""
+def remember(image: Path, backups: Path, links: Sequence[Manifest], *, checked_at: str = "") -> None:
+    """Keep the hashes of a backup, given with those that it continues, in the image's folder.
+
+    Args:
+        image: its folder.
+        backups: the folder of backups.
+        links: the backup and those that it continues, which stand before it.
+        checked_at: when it was found to have everything.
+    """
     last = links[-1]
     known = KnownHashes(
         name=last.name,
         folder=str(backups),
         made_at=last.made_at,
+        checked_at=checked_at,
         tid=last.tid,
         pieces=tuple(
             KnownPiece(start=link.start, end=link.end, chunk_bytes=link.chunk_bytes, chunks=link.chunks)
@@ -49,9 +59,7 @@ def remember(image: Path, backups: Path, links: Sequence[Manifest]) -> None:
         ),
         blobs=last.blobs,
     )
-    temporary = image / f".{LAST_BACKUP}"
-    write_file(temporary, msgspec.json.encode(known))
-    temporary.rename(image / LAST_BACKUP)
+    replace_file(image / LAST_BACKUP, msgspec.json.encode(known))
 
 
 def known_hashes(image: Path) -> KnownHashes | None:
@@ -66,6 +74,4 @@ def forget_file(image: Path) -> None:
     """Keep only what is known of blobs: the file is about to be packed, and every byte of it may move."""
     known = known_hashes(image)
     if known is not None:
-        temporary = image / f".{LAST_BACKUP}"
-        write_file(temporary, msgspec.json.encode(msgspec.structs.replace(known, pieces=())))
-        temporary.rename(image / LAST_BACKUP)
+        replace_file(image / LAST_BACKUP, msgspec.json.encode(msgspec.structs.replace(known, pieces=())))

@@ -163,6 +163,17 @@ def write_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in the place of another, the whole of it or nothing."""
+    temporary = path.with_name(f".{path.name}")
+    try:
+        write_file(temporary, content)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def sync_folder(path: Path) -> None:
     """Make sure that a folder's names are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

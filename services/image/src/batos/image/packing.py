@@ -69,10 +69,8 @@ def pack(storage: Any, folder: Path, until: Horizon) -> ImagePacked:
     """
     began = time.monotonic()
     before = _Sizes.of(storage, folder)
-    stands = _newest_until(storage, folder / DATA_FILE, until.at)
-    earliest = ""
+    stands = earliest = ""
     swapped = [before.file, before.file]
-    forget_file(folder)
 
     def packer(*given: Any) -> Any:
         nonlocal earliest
@@ -85,6 +83,8 @@ def pack(storage: Any, folder: Path, until: Horizon) -> ImagePacked:
 
     storage.packer = packer
     try:
+        stands = _newest_until(storage, folder / DATA_FILE, until.at)
+        forget_file(folder)
         storage.pack(until.at, referencesf)
     except OSError as error:
         if error.errno in NO_ROOM:

@@ -172,10 +172,11 @@ class ImageLooked(Message, frozen=True, kw_only=True):
     oldest_at: float
     """Of the oldest transaction that is kept."""
     backup_at: float = 0.0
+    """When the newest backup was made, or last found to have everything."""
     backup_folder: str = ""
     backup_whole: bool = False
     """Whether the last backup has all that is stored: nothing was committed since."""
     packed_at: float = 0.0
     pack_error: str = ""
-    """Why the last pack by schedule could not be done; empty where it could, or none was due since the vessel began."""
+    """Why the last pack by schedule could not be done; empty where it could, and once a pack was done since."""
     pins: tuple[PinView, ...] = ()
