@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,19 @@ def wait_for(what: str, condition: Callable[[], bool], timeout: float = 60) -> N
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
         time.sleep(0.1)
+
+
+@contextmanager
+def running(fleet: Fleet) -> Iterator[Fleet]:
+    """The fleet, up; at the end it is down, and nothing of it may be left."""
+    up = fleet.run("up", "--detach", timeout=180)
+    assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+    try:
+        yield fleet
+    finally:
+        down = fleet.run("down", timeout=90)
+        left = fleet.processes()
+        for process in left:
+            process.kill()
+        assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+        assert not left, [process.cmdline() for process in left]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from local_fleet import CHECKOUT, Fleet
+from local_fleet import CHECKOUT, Fleet, running
 
 
 @pytest.fixture(scope="session")
@@ -16,18 +16,8 @@ def missions() -> list[str]:
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    found = Fleet(tmp_path_factory.mktemp("home") / "var")
-    up = found.run("up", "--detach", timeout=180)
-    assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
-    try:
+    with running(Fleet(tmp_path_factory.mktemp("home") / "var")) as found:
         yield found
-    finally:
-        down = found.run("down", timeout=90)
-        left = found.processes()
-        for process in left:
-            process.kill()
-        assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
-        assert not left, [process.cmdline() for process in left]
 
 
 @pytest.fixture(scope="session")

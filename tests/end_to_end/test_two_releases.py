@@ -9,7 +9,7 @@ from typing import Any
 
 import next_release
 import pytest
-from local_fleet import Fleet, wait_for
+from local_fleet import Fleet, running, wait_for
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
@@ -48,18 +48,8 @@ def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rolling]:
     """A fleet of this release, whose kernels take one mission at a time, so that two missions need two kernels."""
     folder = tmp_path_factory.mktemp("release") / "next"
     settings = {"PYTHONPATH": str(folder), "BATOS_KERNEL_SLOTS": "1", "BATOS_KERNEL_GENESIS_AFTER_S": "3600"}
-    fleet = Fleet(tmp_path_factory.mktemp("home") / "var", settings)
-    up = fleet.run("up", "--detach", timeout=180)
-    assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
-    try:
+    with running(Fleet(tmp_path_factory.mktemp("home") / "var", settings)) as fleet:
         yield Rolling(fleet, folder)
-    finally:
-        down = fleet.run("down", timeout=90)
-        left = fleet.processes()
-        for process in left:
-            process.kill()
-        assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
-        assert not left, [process.cmdline() for process in left]
 
 
 def test_a_fleet_is_rolled_to_the_next_release_and_back(rolling: Rolling, tmp_path: Path) -> None:
