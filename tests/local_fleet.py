@@ -112,16 +112,16 @@ def wait_for(what: str, condition: Callable[[], bool], timeout: float = 60) -> N
 
 
 @contextmanager
-def running(fleet: Fleet) -> Iterator[Fleet]:
+def running(fleet: Fleet, *, up_s: float = 180, down_s: float = 90) -> Iterator[Fleet]:
     """The fleet, up; at the end it is down, and nothing of it may be left."""
-    up = fleet.run("up", "--detach", timeout=180)
-    assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
     try:
+        up = fleet.run("up", "--detach", timeout=up_s)
+        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
         yield fleet
     finally:
-        down = fleet.run("down", timeout=90)
+        down = fleet.run("down", timeout=down_s)
         left = fleet.processes()
         for process in left:
             process.kill()
-        assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
-        assert not left, [process.cmdline() for process in left]
+    assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+    assert not left, [process.cmdline() for process in left]

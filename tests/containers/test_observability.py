@@ -23,7 +23,7 @@ import pytest
 import yaml
 from containers import dashboards
 from containers.prometheus_server import Prometheus, serving
-from local_fleet import CHECKOUT, Fleet, wait_for
+from local_fleet import CHECKOUT, Fleet, running, wait_for
 
 SHIPPED = CHECKOUT / "deploy" / "observability"
 CONFIG = SHIPPED / "prometheus.yml"
@@ -86,18 +86,8 @@ def queries(dashboard: dict[str, Any], scrape_interval_s: int) -> list[dashboard
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    found = Fleet(tmp_path_factory.mktemp("home") / "var")
-    try:
-        up = found.run("up", "--detach")
-        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+    with running(Fleet(tmp_path_factory.mktemp("home") / "var")) as found:
         yield found
-    finally:
-        down = found.run("down", timeout=90)
-        left = found.processes()
-        for process in left:
-            process.kill()
-    assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
-    assert not left
 
 
 def on_this_machine(shipped: str, vessels: dict[str, dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from integration.postgres_server import PASSWORD, postgres_server
-from local_fleet import Fleet, wait_for
+from local_fleet import Fleet, running, wait_for
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
@@ -21,9 +21,7 @@ def test_a_fleet_thinks_in_postgresql(tmp_path: Path) -> None:
     with postgres_server() as server:
         server.database(DATABASE)
         fleet = Fleet(tmp_path / "var", {"BATOS_IMAGE_URI": server.uri(DATABASE)})
-        try:
-            up = fleet.run("up", "--detach")
-            assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+        with running(fleet):
             vessels = fleet.vessels()
             assert "image" not in vessels
             assert fleet.json("ask", "What is a tide?")["outcome"] == "COMPLETE"
@@ -33,13 +31,6 @@ def test_a_fleet_thinks_in_postgresql(tmp_path: Path) -> None:
             assert json.loads(answer)["outcome"] == "COMPLETE", complaints
             server.restart()
             assert fleet.json("ask", "What is rain?")["outcome"] == "COMPLETE"
-        finally:
-            down = fleet.run("down", timeout=90)
-            left = fleet.processes()
-            for process in left:
-                process.kill()
-        assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
-        assert not left
         wait_for("every vessel's connections to be closed", lambda: server.sessions(DATABASE) == 0, timeout=10)
         logs = list((fleet.home / "log").rglob("*.log*"))
         assert logs

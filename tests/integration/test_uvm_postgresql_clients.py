@@ -23,7 +23,6 @@ from batos.uvm import (
     NoSuchMoment,
     ReadOnly,
     UvmObject,
-    install_method,
     open_image,
     read_blob,
     store_blob,
@@ -113,21 +112,6 @@ def test_an_object_that_another_client_keeps_locked_is_contention(postgres: Serv
             with pytest.raises(Contention, match="write x met a conflict in each of 2 attempts"):
                 image.run(lambda root: setattr(root["lobby"], "x", 1), note="write x", attempts=2)
         image.run(lambda root: setattr(root["lobby"], "x", 1))
-
-
-def test_methods_and_inherited_slots_change_under_another_client(postgres_pair: tuple[Image, Image]) -> None:
-    """With its next transaction a client's heirs understand what the other client taught their ancestor."""
-    with postgres_pair[0].transaction() as root:
-        root["lobby"].top = UvmObject(x=1)
-        root["lobby"].leaf = UvmObject([UvmObject([root["lobby"].top])])
-    with postgres_pair[1].session() as session:
-        assert session.begin()["lobby"].leaf.x == 1
-        with postgres_pair[0].transaction() as root:
-            root["lobby"].top.x = 2
-            install_method(root["lobby"].top, "twice", "def twice(self): return self.x * 2", author="architect")
-        assert session.root["lobby"].leaf.x == 1
-        session.abort()
-        assert session.begin()["lobby"].leaf.twice() == 4
 
 
 def test_blobs_are_kept_in_the_database(postgres: Server, postgres_uri: str, tmp_path: Path) -> None:

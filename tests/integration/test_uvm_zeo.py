@@ -26,7 +26,6 @@ from batos.uvm import (
     ReadOnly,
     Root,
     UvmObject,
-    install_method,
     open_image,
     read_blob,
     store_blob,
@@ -104,21 +103,6 @@ def test_a_conflict_between_clients_is_seen_by_the_later_one(pair: tuple[Image, 
             second.commit()
         assert second.begin()["lobby"].x == 1
         assert second.snapshot_tid == tid
-
-
-def test_methods_and_inherited_slots_change_under_another_client(pair: tuple[Image, Image]) -> None:
-    """With its next transaction a client's heirs understand what the other client taught their ancestor."""
-    with pair[0].transaction() as root:
-        root["lobby"].top = UvmObject(x=1)
-        root["lobby"].leaf = UvmObject([UvmObject([root["lobby"].top])])
-    with pair[1].session() as session:
-        assert session.begin()["lobby"].leaf.x == 1
-        with pair[0].transaction() as root:
-            root["lobby"].top.x = 2
-            install_method(root["lobby"].top, "twice", "def twice(self): return self.x * 2", author="architect")
-        assert session.root["lobby"].leaf.x == 1
-        session.abort()
-        assert session.begin()["lobby"].leaf.twice() == 4
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["cache", "shared"])

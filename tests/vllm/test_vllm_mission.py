@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_fleet import Fleet
+from local_fleet import Fleet, running
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
@@ -25,17 +25,8 @@ def fleet(tmp_path: Path, model_folder: Path) -> Iterator[Fleet]:
             "BATOS_CONSOLE_UP_S": "600",
         },
     )
-    try:
-        up = found.run("up", "--detach", timeout=600)
-        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+    with running(found, up_s=600, down_s=120):
         yield found
-    finally:
-        down = found.run("down", timeout=120)
-        left = found.processes()
-        for process in left:
-            process.kill()
-    assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
-    assert not left
 
 
 def test_a_mission_is_answered_over_vllm(fleet: Fleet) -> None:

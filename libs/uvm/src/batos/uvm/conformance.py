@@ -149,6 +149,21 @@ class StorageConformance:
                 begun = session.begin()
                 assert (begun["lobby"].a.n, begun["lobby"].b.n) == (1, 1)
 
+    def test_heirs_follow_what_another_client_changes(self, storage: StorageUnderTest) -> None:
+        """With its next transaction a client's heirs understand what the other client taught their ancestor."""
+        with storage.clients() as (one, other):
+            with one.transaction() as root:
+                root["lobby"].top = UvmObject(x=1)
+                root["lobby"].leaf = UvmObject([UvmObject([root["lobby"].top])])
+            with other.session() as session:
+                assert session.begin()["lobby"].leaf.x == 1
+                with one.transaction() as root:
+                    root["lobby"].top.x = 2
+                    install_method(root["lobby"].top, "twice", "def twice(self): return self.x * 2", author="architect")
+                assert session.root["lobby"].leaf.x == 1
+                session.abort()
+                assert session.begin()["lobby"].leaf.twice() == 4
+
     def test_of_two_who_change_one_object_the_second_conflicts(self, storage: StorageUnderTest) -> None:
         """Nothing of the second is stored; declared reads conflict as well; different objects do not."""
         with storage.clients() as (one, other):

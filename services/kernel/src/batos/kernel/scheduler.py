@@ -103,6 +103,7 @@ class Scheduler:
         """Look until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_roster(), name="roster")
+            tasks.create_task(self._watch_kernels(), name="kernels")
             tasks.create_task(self._watch_missions(), name="missions")
 
     async def _watch_roster(self) -> None:
@@ -113,6 +114,15 @@ class Scheduler:
                 self._absence.seen(roster, asked_at)
             except ProtocolError as error:
                 _log.debug("no roster: %s", error)
+            await asyncio.sleep(self._roster_s)
+
+    async def _watch_kernels(self) -> None:
+        """Keep the image's list of kernels true. Apart from the rosters: they go on while the image is away."""
+        while True:
+            try:
+                await asyncio.to_thread(self._registration.keep, self._absence.gone)
+            except (UvmError, ConflictError) as error:
+                _log.warning("the list of kernels was not looked at, again in %g s: %s", self._roster_s, error)
             await asyncio.sleep(self._roster_s)
 
     async def _watch_missions(self) -> None:
@@ -130,7 +140,6 @@ class Scheduler:
 
     async def _look(self) -> None:
         """Read the open missions once and do what there is to do."""
-        await asyncio.to_thread(self._registration.keep, self._absence.gone)
         outlook = await asyncio.to_thread(self._outlook)
         self._strays = outlook.strays
         self._metrics.waiting.set(len(outlook.waiting))
