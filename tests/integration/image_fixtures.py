@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class Care(Batos):
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**super().environment, "BATOS_CONSOLE_KEEPER": "integration.console_image_keeper"}
+        here = {"BATOS_INFERENCE_ENV_PYTHON": sys.executable, "BATOS_FORGE_PYTHON": sys.executable}  # made or not
+        return {**super().environment, "BATOS_CONSOLE_KEEPER": "integration.console_image_keeper", **here}
 
     @property
     def uri(self) -> str:
