@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from local_fleet import wait_for
+
+from batos.vessel import free_ports
 
 STOP_S = 20
 
@@ -63,9 +64,7 @@ class Prometheus:
 def serving(config: Path, folder: Path) -> Iterator[Prometheus]:
     """Run Prometheus with a configuration; everything that it writes lies in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        found = Prometheus(f"127.0.0.1:{free.getsockname()[1]}")
+    found = Prometheus(f"127.0.0.1:{free_ports(1)[0]}")
     log = folder / "prometheus.log"
     with log.open("wb") as words:
         process = subprocess.Popen(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,15 +16,10 @@ from pathlib import Path
 import pytest
 
 from batos.protocol import BusAddresses, KeyRing, Peer, Roster, RosterGet, VesselCard, new_id
+from batos.vessel import free_ports
 
 HEARTBEAT_S = 0.25
 WORKER = Path(__file__).with_name("bus_worker.py")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def make_card(name: str, *, ready: bool = True, kind: str = "kernel", started_at: float | None = None) -> VesselCard:
@@ -62,7 +56,7 @@ class BusUnderTest:
     @classmethod
     def make(cls, home: Path) -> BusUnderTest:
         ring = KeyRing(home / "keys")
-        work, control, publish, subscribe = [f"tcp://127.0.0.1:{free_port()}" for _ in range(4)]
+        work, control, publish, subscribe = [f"tcp://127.0.0.1:{port}" for port in free_ports(4)]
         return cls(home, BusAddresses(work, control, publish, subscribe, ring.ensure("bus").public), ring)
 
     @property

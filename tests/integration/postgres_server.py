@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+
+from batos.vessel import free_ports
 
 ADMIN, USER, PASSWORD = "postgres", "mind", "s3cret /@:?#%' \\ tail9"
 """The password has all that an address, a connection string or a shell could trip over."""
@@ -44,7 +45,7 @@ class Server:
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
         self.socket = folder / "socket"
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self._programs = programs
         self._data = folder / "data"
         self._owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
@@ -168,13 +169,6 @@ def postgres_server() -> Iterator[Server]:
             yield server
         finally:
             server.stop()
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(parent: int) -> Sequence[int]:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from batos.vessel import free_ports
+
 SCRIPT = Path(__file__).with_name("fleet_stubborn_vessel.py")
 
 
@@ -159,9 +161,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 def test_not_ready_while_it_starts(tmp_path: Path) -> None:
     """/readyz is 503 with the reason before the vessel is ready; /healthz is 200; logs can be JSON."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     with plank(tmp_path, "slow", BATOS_METRICS_PORT=str(port), BATOS_LOG_FORMAT="json") as found:
         found.await_words("starting slowly")
         with pytest.raises(urllib.error.HTTPError) as caught:

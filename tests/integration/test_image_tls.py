@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from integration.bus_fixtures import BusUnderTest, free_port
+from integration.bus_fixtures import BusUnderTest
 from integration.image_process import ImageProcess, image
 from integration.test_image_timeout import stalled
 
 from batos.console.keys import make_keys
 from batos.uvm import ImageUnreachable, open_image, read_blob, store_blob
 from batos.uvm.zeo_client import EndingLoop
+from batos.vessel import free_ports
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,7 +35,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    return free_port()
+    return free_ports(1)[0]
 
 
 @pytest.fixture

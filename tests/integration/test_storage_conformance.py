@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.bus_fixtures import free_port
 from integration.postgres_server import Server
 from integration.uvm_servers import short_folder
 
@@ -15,6 +14,7 @@ from batos.image import ImageServer, Listening, TlsPort, UnixSocket
 from batos.protocol import new_id
 from batos.uvm.conformance import StorageConformance, StorageUnderTest
 from batos.uvm.tls import server_context
+from batos.vessel import free_ports
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -50,7 +50,7 @@ class TestZeoTls(StorageConformance):
 
     @pytest.fixture
     def storage(self, tmp_path: Path, keys: Path) -> Iterator[StorageUnderTest]:
-        port = free_port()
+        (port,) = free_ports(1)
         listening = TlsPort("127.0.0.1", port, server_context(keys / "image"))
         yield from served(listening, tmp_path, f"zeo://localhost:{port}?wait_timeout=10&tls={keys / 'kernel'}")
 

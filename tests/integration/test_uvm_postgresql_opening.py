@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import ZODB
 from integration.postgres_fixtures import DATABASE, must_hide_password, soon_without_sessions
-from integration.postgres_server import PASSWORD, Server, free_port
+from integration.postgres_server import PASSWORD, Server
 from persistent import Persistent
 
 from batos.uvm import ForeignClass, ImageRefused, ImageUnreachable, NoImageYet, ReadOnly, open_image
 from batos.uvm.addresses import resolve
 from batos.uvm.certificates import make_certificates
+from batos.vessel import free_ports
 
 
 class Stranger(Persistent):  # type: ignore[misc]
@@ -44,7 +45,7 @@ def test_a_server_that_refuses_is_not_waited_for(postgres: Server, change: dict[
 @pytest.mark.parametrize("place", ["127.0.0.1:{port}", "no-such-host.invalid"])
 def test_a_host_that_does_not_answer_is_named(place: str) -> None:
     """With what was found out about it."""
-    host = place.format(port=free_port())
+    host = place.format(port=free_ports(1)[0])
     with pytest.raises(ImageUnreachable, match="did not answer within 1 s while opening it") as caught:
         open_image(f"postgresql://mind:s3cret@{host}/x?wait_timeout=1")
     assert any(why in str(caught.value) for why in ("Connection refused", "could not translate host name"))

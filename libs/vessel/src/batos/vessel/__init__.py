@@ -6,6 +6,7 @@ from batos.vessel.errors import FleetNotFound, FleetRunning, SettingsError, Star
 from batos.vessel.fleet import FleetFile, FleetLock, FleetPlace, keeper_pid
 from batos.vessel.health import HealthPages, HealthServer, HealthState
 from batos.vessel.logs import configure_logging
+from batos.vessel.ports import free_ports
 from batos.vessel.run import EXIT_DONE, EXIT_FAILED, EXIT_SETTINGS, PRIVATE_UMASK, live, run, say_failure
 from batos.vessel.settings import CURVE_OFF, VesselSettings, load_settings, without_password
 from batos.vessel.tether import tethered
@@ -31,6 +32,7 @@ __all__ = [
     "VesselError",
     "VesselSettings",
     "configure_logging",
+    "free_ports",
     "keeper_pid",
     "live",
     "load_settings",

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import logging
 import secrets
-import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -41,6 +40,7 @@ from batos.persona_inference.tokens import count_and_cut, find_control_tokens, m
 from batos.persona_inference.turns import ControlTokens
 from batos.persona_inference.vllm_command import BASE, LOOPBACK, VllmSettings
 from batos.persona_inference.vllm_process import VllmProcess
+from batos.vessel import free_ports
 
 NAME = "vllm"
 METRIC_PREFIX = "vllm:"
@@ -223,7 +223,7 @@ class VllmEngine(Engine):
         report(EngineHealth(False, f"starting vLLM with {settings.model.name}"))
         async with self._turn:
             await self._let_go()
-            port = _free_port()
+            (port,) = free_ports(1, host=LOOPBACK)
             process = VllmProcess(
                 vllm_command.command(settings, port),
                 vllm_command.environment(settings, self._key, vllm_command.processors()),
@@ -309,10 +309,3 @@ class VllmEngine(Engine):
         if self._api is None or not self.health.ready:
             raise EngineLost(f"the engine is not ready: {self.health.reason}")
         return self._api
-
-
-def _free_port() -> int:
-    """Return a port that is free now on the loopback address."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

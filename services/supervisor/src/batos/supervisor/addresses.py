@@ -9,12 +9,12 @@ import socket
 import stat
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from batos.protocol import BusAddresses
 from batos.supervisor.errors import SupervisorError
+from batos.vessel import free_ports
 
 HOST = "127.0.0.1"
 SOCKETS = ("work", "control", "publish", "subscribe")
@@ -46,13 +46,7 @@ def is_free(endpoint: str) -> bool:
 
 def free_endpoints(count: int) -> list[str]:
     """Return endpoints on loopback that were free a moment ago, all different."""
-    with ExitStack() as open_sockets:
-        endpoints = []
-        for _ in range(count):
-            probe = open_sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            probe.bind((HOST, 0))
-            endpoints.append(f"tcp://{HOST}:{probe.getsockname()[1]}")
-    return endpoints
+    return [f"tcp://{HOST}:{port}" for port in free_ports(count, host=HOST)]
 
 
 def choose_bus(
