@@ -72,6 +72,52 @@ def test_a_backup_that_is_interrupted(awakened: Care, tmp_path: Path) -> None:
     assert not list(backups.glob(".partial*"))
 
 
+def test_backups_of_a_folder(awakened: Care, tmp_path: Path) -> None:
+    """Listed, read to the last byte, thinned, and mended by the next full backup, which alone needs a fleet."""
+    backups = tmp_path / "backups"
+    old = awakened.json("image", "backup", str(backups))["name"]
+    new = awakened.json("image", "backup", str(backups), "--full")["name"]
+    assert [one["name"] for one in awakened.json("image", "backups", str(backups))["backups"]] == [old, new]
+    assert awakened.json("image", "verify", "--backup", str(backups))["faults_found"] == 0
+    assert awakened.json("image", "backups", str(backups), "--keep", "1")["removed"] == [old]
+    (blob,) = (path for path in (backups / "blobs").rglob("*") if path.is_file())
+    blob.write_bytes(b"c" * 100_000)
+    found = awakened.run("image", "verify", "--backup", str(backups))
+    assert found.returncode == 1
+    assert f"{blob} is damaged" in found.stdout
+    assert awakened.run("image", "restore", str(backups), "--into", str(tmp_path / "new")).returncode == 1
+    assert awakened.json("image", "backup", str(backups), "--full")["blobs_written"] == 1
+    assert awakened.json("image", "verify", "--backup", str(backups))["faults_found"] == 0
+
+
+def test_a_blob_that_was_lost(awakened: Care, tmp_path: Path) -> None:
+    """The nightly backup fails loudly and loses nothing; what is made of it has the blob again."""
+    backups, home = str(tmp_path / "backups"), tmp_path / "restored"
+    awakened.json("image", "backup", backups)
+    (blob,) = (awakened.home / "image" / "blobs").rglob("*.blob")
+    blob.unlink()
+    for how in ([], ["--full"], []):
+        made = awakened.run("image", "backup", backups, *how)
+        assert (made.returncode, "the right bytes are" in made.stderr) == (1, True)
+    assert awakened.json("image", "restore", backups, "--into", str(home))["missing"] == []
+    assert [path.stat().st_size for path in (home / "image").rglob("*.blob")] == [100_000]
+
+
+def test_folders_of_other_images(awakened: Care, tmp_path: Path) -> None:
+    """A second image's backup to the folder of the first is refused, and so is a way around into the image's own."""
+    backups = str(tmp_path / "backups")
+    awakened.json("image", "backup", backups)
+    around = awakened.run("image", "backup", str(awakened.home / "run" / ".." / "image" / "b"))
+    assert (around.returncode, "no place for backups" in around.stderr) == (1, True)
+    assert awakened.run("down").returncode == 0
+    (awakened.home / "image").rename(tmp_path / "away")
+    awakened.up()
+    with open_image(awakened.uri) as opened:
+        opened.run(lambda root: fill(root, 1))
+    other = awakened.run("image", "backup", backups)
+    assert (other.returncode, "the backups of another image" in other.stderr) == (1, True)
+
+
 def idle(awakened: Care) -> bool:
     return not [process for process in awakened.processes() if "batos.image.care" in process.cmdline()]
 

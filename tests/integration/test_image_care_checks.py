@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from integration.image_fixtures import Care, committing, names
-from integration.image_process import image
+from integration.image_fixtures import Care, committing, names, rewritten
+from integration.image_process import image, until
+
+from batos.uvm import open_image
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -67,6 +69,52 @@ def test_a_truncated_file_is_not_served(awakened: Care) -> None:
     done = awakened.run("image", "verify")
     assert done.returncode == 1
     assert "a part of it is missing" in done.stdout
+
+
+def test_a_file_that_was_cut_while_nobody_looked(awakened: Care, tmp_path: Path) -> None:
+    """The fleet was killed, so that the index knows nothing of what was committed: the file is not cut further.
+
+    Start, doctor and verify say what is wrong, and restoring brings all of it back.
+    """
+    backups = str(tmp_path / "backups")
+    with open_image(awakened.uri) as opened:
+        for number in range(10):
+            rewritten(opened, f"text {number}")
+    awakened.json("image", "backup", backups)
+    for process in awakened.processes():
+        process.kill()
+    until("the fleet to be gone", lambda: not awakened.processes())
+    size = awakened.file.stat().st_size - 2500
+    os.truncate(awakened.file, size)
+
+    with image(awakened.home) as server:
+        assert server.process.wait(30) == 1
+    helps = f"batos image restore {backups} --into HOME"
+    assert helps in server.words()
+    for command in (["doctor"], ["image", "verify"]):
+        done = awakened.run(*command)
+        assert done.returncode == 1, done.stdout
+        assert "a part of it is missing" in done.stdout, done.stdout
+        assert helps in done.stdout, done.stdout
+    assert awakened.file.stat().st_size == size
+    healed = Care(tmp_path / "healed")
+    awakened.json("image", "restore", backups, "--into", str(healed.home))
+    assert healed.json("image", "verify")["faults_found"] == 0
+
+
+def test_a_damaged_index_is_made_again(awakened: Care, tmp_path: Path) -> None:
+    """A bit flips in it while no fleet runs: the next start serves what was committed, and backs it up."""
+    whole = awakened.json("image", "verify")["root_hash"]
+    assert awakened.run("down").returncode == 0
+    index = awakened.file.with_name("live_image.fs.index")
+    content = bytearray(index.read_bytes())
+    content[len(content) // 2] ^= 1
+    index.write_bytes(content)
+    found = awakened.json("image", "verify")
+    assert (found["faults_found"], found["root_hash"]) == (0, whole)
+    awakened.up()
+    made = awakened.json("image", "backup", str(tmp_path / "backups"))
+    assert made["root_hash"] == whole
 
 
 def test_doctor_where_nothing_is_in_the_image_yet(care: Care) -> None:

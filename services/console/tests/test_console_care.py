@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from console_fake_fleet import FakeFleet
 from typer.testing import CliRunner
@@ -87,6 +88,24 @@ def test_backup_of_a_damaged_image(fleet: FakeFleet, runner: CliRunner) -> None:
     assert "batos image verify" in done.stderr
 
 
+def test_backup_beside_a_damaged_one(fleet: FakeFleet, runner: CliRunner) -> None:
+    """It was made, so the command succeeds; the other is named."""
+    fleet.answers[ImageBackup] = backed_up(passed_over=("two is damaged",))
+    done = runner.invoke(app, ["image", "backup", "b"])
+    assert (done.exit_code, "two is damaged" in done.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["backup", ""], ["backup", " "], ["backups", ""], ["restore", "", "--into", "h"],
+                  ["restore", "b", "--into", ""], ["verify", "--backup", ""]], ids=" ".join,
+)  # fmt: skip
+def test_folders_without_a_name(fleet: FakeFleet, runner: CliRunner, arguments: list[str]) -> None:
+    """As a variable that is not set gives them: never the folder where the command runs."""
+    done = runner.invoke(app, ["image", *arguments])
+    assert (done.exit_code, "name a folder" in done.stderr) == (2, True)
+    assert not fleet.asked
+
+
 def test_refusals(fleet: FakeFleet, runner: CliRunner) -> None:
     """What the image refuses is said in its words: exit 1; without a fleet: exit 3."""
     fleet.answers[ImagePack] = RemoteError("image_busy", "a backup is under way", "wait")
@@ -162,7 +181,16 @@ def test_restore(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert done.exit_code == 0
     assert "restored one into /h/image" in done.stdout
     assert "the same as the backup's" in done.stdout
-    assert tool.arguments == ["restore", "--home", str(tmp_path / "h"), "--at", TID, str(tmp_path / "b")]
+    which = [f"--home={tmp_path / 'h'}", f"--at={TID}", "--image="]
+    assert tool.arguments == ["restore", *which, str(tmp_path / "b")]
+    runner.invoke(app, ["image", "restore", "b", "--into", "h", "--at", "--foo", "--image", "ab"])
+    assert tool.arguments[2:4] == ["--at=--foo", "--image=ab"]
+    lacking = {"missing": ("blob 7 is not in the backup",), "passed_over": ("x is damaged",)}
+    tool.outcome = msgspec.structs.replace(made, **lacking)
+    done = runner.invoke(app, ["image", "restore", "b", "--into", "h"])
+    assert done.exit_code == 1
+    assert "passed over: x is damaged" in done.stderr
+    assert "blob 7 is not in the backup" in done.stderr
     tool.outcome = VesselError("image_exists", "h has an image already", "restore into another home")
     done = runner.invoke(app, ["image", "restore", "b", "--into", "h"])
     assert (done.exit_code, "has an image already: restore into another home" in done.stderr) == (1, True)

@@ -117,6 +117,21 @@ def test_forgotten_pins(sound: FakeFleet, runner: CliRunner) -> None:
     assert [helps for _, _, helps in wrongs(runner, "--pin-days", "2")][1:] == ["batos image unpin young"]
 
 
+def test_pins_that_look_like_options(sound: FakeFleet, runner: CliRunner) -> None:
+    """The command that removes them can be typed as it is told."""
+    sound.answers[ImageLook] = looked(pins=(pin("-n", 45), pin("--help", 45)))
+    assert [helps for _, _, helps in wrongs(runner)] == ["batos image unpin -- -n", "batos image unpin -- --help"]
+
+
+@pytest.mark.usefixtures("sound")
+def test_what_a_restore_left(runner: CliRunner, home: Path) -> None:
+    """A restore that was killed leaves a folder; that is nothing wrong, and told with the command that removes it."""
+    (home / ".image-restore").mkdir()
+    code, findings = examined(runner)
+    (left,) = [one for one in findings if ".image-restore" in one["says"]]
+    assert (code, left["level"], left["helps"]) == (0, "note", f"rm -r {home / '.image-restore'}")
+
+
 def test_backups(sound: FakeFleet, runner: CliRunner) -> None:
     """Too old, or never although the image is not young; but an old one that has everything is as good as a new one."""
     old = time.time() - 9 * DAY_S

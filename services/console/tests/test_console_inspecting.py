@@ -111,6 +111,32 @@ async def test_json_has_every_field_and_no_tag(fleet: FakeFleet, capsys: pytest.
     assert fleet.bodies(ImageHistory)[0].limit == 3
 
 
+async def test_a_time_in_a_history_can_be_given_back(fleet: FakeFleet) -> None:
+    """It is one word, a time with its zone, and exact enough to show that change."""
+    fleet.answers[ImageHistory] = PlaceHistory(
+        path="lobby",
+        changes=(
+            ChangeView(tid="01" * 8, time=1800000000.1234567, user="kernel-1", note="a thought", mission="0" * 32),
+            ChangeView(tid="02" * 8, time=1800000000.0, user="kernel-1"),
+        ),
+    )
+    found = screen()
+    assert await inspecting.history(fleet, found, "lobby", at="", limit=3, request_s=5) == 0
+    times = [line.split()[1] for line in written(found).splitlines() if line.startswith("0")]
+    assert times == ["2027-01-15T08:00:00.123457Z", "2027-01-15T08:00:00Z"]
+
+
+async def test_data_in_a_methods_place_is_named(fleet: FakeFleet) -> None:
+    """Nobody's version is in force there."""
+    fleet.answers[ImageUpgrade] = ImageUpgraded(
+        methods=(MethodUpgrade(path=PATH, outcome="conflict", current="greet_ = 'hm'"),), unchanged=40
+    )
+    fleet.answers[RosterGet] = Roster(bus_incarnation="b", bus_started_at=0.0, vessels=(kernel("1", "0.9.0"),))
+    found = screen()
+    assert await inspecting.upgrade(fleet, found, dry_run=True, take=[], request_s=5) == 1
+    assert "a slot of data" in written(found)
+
+
 async def test_two_objects_are_shown_side_by_side(fleet: FakeFleet, capsys: pytest.CaptureFixture[str]) -> None:
     """What was added, removed, changed, with both values; whether the parents are the same; the ancestor by name."""
     fleet.answers[ImageCompare] = ObjectsCompared(

@@ -15,9 +15,9 @@ from zc.lockfile import LockFile  # type: ignore[import-untyped]
 
 from batos.image import backup as backup_module
 from batos.image.backup import Snapshot, back_up
+from batos.image.backup_folder import found_in
 from batos.image.errors import CareError
-from batos.image.manifest import DATA, MANIFEST, SUMS, manifests
-from batos.image.moments import tid_of
+from batos.image.manifest import DATA, MANIFEST, SUMS
 from batos.image.records import RootHash, open_at, records, root_hash
 from batos.image.reporting import untold
 from batos.uvm import open_image
@@ -103,12 +103,17 @@ def test_moments_that_cannot_be_had(files: ImageFiles) -> None:
         "yesterday": "moment_invalid",
         "2026-01-31T12:00:00": "moment_invalid",
         "x" * 16: "moment_invalid",
+        "0x" + late[2:]: "moment_invalid",
+        "04_0" + late[4:]: "moment_invalid",
+        "2999-01-01T00:00:00+00:00": "moment_unknown",
+        "9999-12-31T00:00:00+00:00": "moment_unknown",
     }.items():
         with pytest.raises(CareError) as caught:
             files.restored("other", moment)
         assert caught.value.code == code, caught.value
     assert not list((files.home.parent / "other").iterdir())
-    assert set(files.restored("other", "2999-01-01T00:00:00+00:00")[0].texts()) == {
+    now = dt.datetime.now(dt.UTC).isoformat()
+    assert set(files.restored("other", now)[0].texts()) == {
         "first",
         "second",
         "third",
@@ -122,12 +127,6 @@ def test_before_the_image_began(files: ImageFiles) -> None:
     with pytest.raises(CareError, match="had not begun") as caught:
         files.restored("other", "2001-01-01T00:00:00+00:00")
     assert caught.value.code == "moment_unknown"
-
-
-def test_moments() -> None:
-    """A transaction is itself; a time is its place among transactions."""
-    assert tid_of("03ff000000000000") == (True, "03ff000000000000")
-    assert tid_of("1970-01-01T00:00:00+00:00") == tid_of("1970-01-01T01:00:00+01:00")
 
 
 def test_a_home_with_an_image_is_left_alone(files: ImageFiles) -> None:
@@ -152,15 +151,6 @@ def test_after_a_pack_everything_moves(files: ImageFiles) -> None:
     assert after.blobs_written == 0
     assert after.root_hash == before.root_hash
     assert files.restored("other")[1].root_hash == before.root_hash
-
-
-def test_another_image_in_the_same_folder(files: ImageFiles, tmp_path: Path) -> None:
-    """It does not continue the backups of the first one."""
-    files.back_up()
-    other = ImageFiles(tmp_path / "another")
-    for name in ("a", "b", "c", "d"):
-        other.put(name, "x" * 1000)
-    assert other.back_up(target=files.backups).kind == "full"
 
 
 @pytest.mark.parametrize("what", [DATA, MANIFEST, "blob"])
@@ -218,7 +208,7 @@ def test_what_was_cut_off_is_no_backup(files: ImageFiles, monkeypatch: pytest.Mo
         files.back_up()
     assert caught.value.code == "disk_full"
     monkeypatch.undo()
-    assert list(manifests(files.backups)) == [first.name]
+    assert list(found_in(files.backups).known) == [first.name]
     assert files.back_up().kind == "incremental"
     assert not list(files.backups.glob(".partial*"))
     assert files.restored("other")[1].compared
@@ -290,7 +280,7 @@ def test_backups_where_the_clock_was_set_back(files: ImageFiles, monkeypatch: py
         made.append(files.back_up())
         texts.append(files.texts())
     assert [one.kind for one in made] == ["full", *["incremental"] * 3]
-    assert list(manifests(files.backups)) == [one.name for one in made] != sorted(one.name for one in made)
+    assert list(found_in(files.backups).known) == [one.name for one in made] != sorted(one.name for one in made)
     assert files.back_up().kind == "unchanged"
     other, restored = files.restored("other")
     assert (restored.name, other.texts(), hash_of(other)) == (made[-1].name, texts[-1], hash_of(files))
@@ -298,6 +288,7 @@ def test_backups_where_the_clock_was_set_back(files: ImageFiles, monkeypatch: py
         home, restored = files.restored(f"home-{number}", one.tid)
         assert (restored.name, restored.compared) == (one.name, True)
         assert home.texts() == texts[number]
+    clock[0] = noon + 3
     moment = dt.datetime.fromtimestamp(noon - 3600, dt.UTC).isoformat()
     with pytest.raises(CareError, match="had not begun"):
         files.restored("hours that were there twice", moment)
@@ -364,7 +355,7 @@ def test_a_clock_that_jumps_back(files: ImageFiles, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(backup_module, "dt", SimpleNamespace(datetime=Yesterday, UTC=dt.UTC))
     second = files.back_up()
     assert second.name < first.name
-    assert list(manifests(files.backups)) == [first.name, second.name]
+    assert list(found_in(files.backups).known) == [first.name, second.name]
     files.put("fifth", "5")
     assert files.back_up().kind == "incremental"
     assert set(files.restored("other")[0].texts()) == {"first", "second", "third", "fourth", "fifth"}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from msgspec import structs
@@ -16,8 +17,10 @@ from ZODB.POSException import StorageError
 
 from batos.image import ImageSettings, caretaker
 from batos.image.caretaker import Caretaker, in_thread
+from batos.image.errors import CareError
 from batos.image.looking import pack_failure
 from batos.image.packing import DAY_S, Horizon
+from batos.image.swap import OWED
 from batos.protocol import (
     ImageBackup,
     ImageLook,
@@ -147,7 +150,12 @@ async def test_a_cancelled_request_frees_the_place(bench: Bench, monkeypatch: py
 
 async def test_what_is_asked_for_wrongly(bench: Bench) -> None:
     """Folders that are none or lie in the image's own, days that cannot be, ids that are none."""
-    for folder in ("backups", "", str(bench.settings.folder / "b")):
+    own = bench.settings.folder
+    own.mkdir(parents=True, exist_ok=True)
+    link = own.parent / "link"
+    link.symlink_to(own)
+    inside = (own / "b", own.parent / "run" / ".." / own.name / "b", link / "b")
+    for folder in ("backups", "", *map(str, inside)):
         assert await refused(bench, ImageBackup(request_id=new_id(), folder=folder)) == "backup_folder"
     for days in (-1.0, 1e9, float("nan")):
         assert await refused(bench, ImagePack(request_id=new_id(), days=days)) == "days_invalid"
@@ -302,21 +310,81 @@ async def test_a_schedule_outlives_a_clock_that_was_set_back(tmp_path: Path, mon
         await bench.caretaker.stop()
 
 
+class FakeImage:
+    """In the place of the image, as clients see it."""
+
+    def __init__(self) -> None:
+        self.root: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_wrong: object) -> None:
+        return
+
+    def run(self, work: Callable[[dict[str, str]], str], **_named: str) -> str:
+        return work(self.root)
+
+
 async def test_what_a_pack_left_is_written_into_the_image(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the reply says what stands there, which may be later than what this pack says."""
-    noted: list[str] = []
+    """After a pack, also one that said that something is left to be done, and before the next where it could not be.
 
-    def note(_self: Caretaker, earliest: str) -> str:
-        noted.append(earliest)
-        return "0000000000000009"
-
-    monkeypatch.setattr(Caretaker, "_note_packed", note)
+    The reply says what stands there, which may be later than what this pack says.
+    """
+    image = FakeImage()
+    monkeypatch.setattr(Caretaker, "_image", lambda _self: image)
+    owed = bench.settings.folder / OWED
     assert await bench.ask(ImagePack(request_id=new_id())) == PACKED
-    assert noted == []
-    monkeypatch.setattr(bench.server, "pack", lambda _until: structs.replace(PACKED, earliest="0000000000000007"))
-    packed = await bench.ask(ImagePack(request_id=new_id()))
-    assert isinstance(packed, ImagePacked)
-    assert (noted, packed.earliest) == (["0000000000000007"], "0000000000000009")
+    assert image.root == {}
+
+    def packed(tid: int, wrong: Exception | None = None) -> Callable[[Horizon], ImagePacked]:
+        def pack(_until: Horizon) -> ImagePacked:
+            owed.write_text(f"{tid:016x}")
+            if wrong is not None:
+                raise wrong
+            return structs.replace(PACKED, earliest=f"{tid:016x}")
+
+        return pack
+
+    for tid, noted in ((9, 9), (7, 9)):
+        monkeypatch.setattr(bench.server, "pack", packed(tid))
+        answer = await bench.ask(ImagePack(request_id=new_id()))
+        assert isinstance(answer, ImagePacked)
+        assert answer.earliest == f"{noted:016x}"
+        assert not owed.exists()
+    monkeypatch.setattr(bench.server, "pack", packed(10, CareError("pack_unfinished", "packed, but", "see")))
+    assert await refused(bench, ImagePack(request_id=new_id())) == "pack_unfinished"
+    assert (list(image.root.values()), owed.exists()) == ([f"{10:016x}"], False)
+
+    owed.write_text(f"{11:016x}")
+    seen_first: list[str] = []
+
+    def pack(_until: Horizon) -> ImagePacked:
+        seen_first.extend(image.root.values())
+        return PACKED
+
+    monkeypatch.setattr(bench.server, "pack", pack)
+    await bench.ask(ImagePack(request_id=new_id()))
+    assert seen_first == [f"{11:016x}"]
+
+
+async def test_a_pack_goes_on_where_nobody_waits_for_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked is gone, the files still move: nothing else may read them until that has ended."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def pack(_until: Horizon) -> ImagePacked:
+        begun.set()
+        assert go_on.wait(30)
+        return PACKED
+
+    monkeypatch.setattr(bench.server, "pack", pack)
+    asking = asyncio.create_task(bench.ask(ImagePack(request_id=new_id())))
+    await asyncio.to_thread(begun.wait, 30)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert await refused(bench, ImageBackup(request_id=new_id(), folder="/b")) == "image_busy"
+    go_on.set()
+    await seen(lambda: not bench.caretaker._busy)
 
 
 async def test_work_in_a_thread() -> None:

@@ -14,10 +14,10 @@ from image_files import ImageFiles
 from zc.lockfile import LockFile  # type: ignore[import-untyped]
 
 from batos.image import care, looking
+from batos.image.backup_folder import found_in
 from batos.image.errors import CareError
 from batos.image.known_hashes import known_hashes
 from batos.image.looking import LAST_PACK, look, look_unserved, note_pack
-from batos.image.manifest import manifests
 from batos.image.room import Room
 from batos.image.storage import open_storage
 
@@ -68,7 +68,7 @@ def test_a_backup_that_cannot_be_noted(files: ImageFiles, monkeypatch: pytest.Mo
     with pytest.raises(CareError, match=r"is whole, but .*No space left") as caught:
         files.back_up()
     assert caught.value.code == "backup_unnoted"
-    assert len(manifests(files.backups)) == 1
+    assert len(found_in(files.backups).known) == 1
 
 
 def asked_to_look(home: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -170,4 +170,4 @@ def test_what_a_file_system_keeps_for_itself_is_no_backup(files: ImageFiles) -> 
     files.back_up()
     (files.backups / "lost+found").mkdir()
     (files.backups / "lost+found" / "manifest.json").write_text("{")
-    assert len(manifests(files.backups)) == 1
+    assert len(found_in(files.backups).known) == 1

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
+import os
 import resource
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from image_files import ImageFiles
@@ -15,9 +19,10 @@ from persistent.TimeStamp import TimeStamp
 
 from batos.image.errors import CareError
 from batos.image.known_hashes import known_hashes
-from batos.image.packing import DAY_S, horizon
+from batos.image.packing import DAY_S, Horizon, horizon, pack
 from batos.image.pins import pin, pins, unpin
 from batos.image.reporting import EVERY_S, Reporter
+from batos.image.storage import open_storage, swap_in
 from batos.protocol import PinView, Progress
 from batos.uvm import NoSuchMoment, note_packed, open_image
 
@@ -97,12 +102,13 @@ def test_pins(files: ImageFiles) -> None:
             found = {one.name: one.tid for one in pins(root)}
         assert found["then"] == first
         pin(image, "now", found["now"], reason="other words", by="b")
+        pin(image, "now", found["now"].upper(), reason="other words", by="b")
         for name, moment, code in (
             ("now", found["then"], "pin_taken"),
             ("x", "f" * 16, "moment_unknown"),
             ("x", "soon", "moment_invalid"),
-            ("", "", "pin_invalid"),
-            ("a\nb", "", "pin_invalid"),
+            ("x", f"0x{first[2:]}", "moment_invalid"),
+            ("x", "2300-01-01T00:00:00+00:00", "moment_unknown"),
         ):
             with pytest.raises(CareError) as caught:
                 pin(image, name, moment, reason="", by="")
@@ -207,16 +213,91 @@ def test_a_full_disk_while_packing(files: ImageFiles) -> None:
     assert files.verify().faults_found == 0
 
 
-def test_no_room_for_what_a_pack_writes_first(files: ImageFiles) -> None:
-    """What is known of the file's bytes is forgotten before they move; where that cannot be written nothing moves."""
+def test_a_pack_that_gives_nothing_back_changes_nothing(files: ImageFiles) -> None:
+    """Neither what is known of the file's bytes nor what the image is told; a pack that fails does not either."""
     files.back_up()
-    content, known = files.file.read_bytes(), known_hashes(files.folder)
-    with small_files(10), pytest.raises(CareError, match=r"no room left.*nothing was packed") as caught:
+    known = known_hashes(files.folder)
+    assert files.pack(DAY_S).earliest == ""
+    with small_files(10), pytest.raises(CareError, match=r"no room left.*nothing was packed"):
         files.pack(time.time())
-    assert caught.value.code == "disk_full"
-    assert files.file.read_bytes() == content
     assert known_hashes(files.folder) == known
+    assert files.verify().bytes_compared == files.file.stat().st_size
+    assert swap_in(files.folder).owed() == ""
     assert [path.name for path in files.folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_no_room_for_what_is_written_before_the_file_moves(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was packed, nobody is kept from committing, and the next pack does it."""
+    content = files.file.read_bytes()
+    storage = open_storage(files.folder)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("batos.image.swap.forget_file", no_room)
+            with pytest.raises(CareError, match="nothing was packed") as caught:
+                pack(storage, files.folder, Horizon(time.time()))
+        assert caught.value.code == "disk_full"
+        assert files.file.read_bytes() == content
+        assert storage._commit_lock.acquire(blocking=False)
+        storage._commit_lock.release()
+        assert pack(storage, files.folder, Horizon(time.time())).bytes_after < len(content)
+    finally:
+        storage.close()
+    assert files.verify().faults_found == 0
+
+
+def no_room(_folder: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_blob_that_cannot_be_taken_away(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is packed, and that is said; the next pack, or the next start, takes the rest away."""
+    files.change(lambda root: root["things"].__delitem__("third"))
+    before = files.file.stat().st_size
+    for finishes in ("pack", "start"):
+        storage = open_storage(files.folder)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys.modules["ZODB.FileStorage.FileStorage"], "remove_committed_dir", refused)
+            with pytest.raises(CareError, match="was packed, but") as caught:
+                pack(storage, files.folder, Horizon(time.time()))
+        assert caught.value.code == "pack_unfinished"
+        assert files.file.stat().st_size < before
+        assert (swap_in(files.folder).owed() != "", files.blob().exists()) == (True, True)
+        if finishes == "pack":
+            pack(storage, files.folder, Horizon(time.time()))
+        storage.close()
+        open_storage(files.folder).close()
+        assert not list(files.folder.rglob("*.blob"))
+        assert not swap_in(files.folder).old.exists()
+        assert files.verify().faults_found == 0
+        files.put_blob("third", b"b" * 5000)
+        files.change(lambda root: root["things"].__delitem__("third"))
+
+
+def refused(_path: str) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted", "it")
+
+
+def test_a_file_that_cannot_be_moved(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the two fails: it is said how it stands, nothing is lost, and the next start has everything."""
+    texts, size, rename = files.texts(), files.file.stat().st_size, os.rename
+    for failing, said in ((files.file, "nothing was packed"), (swap_in(files.folder).packed, "batos up")):
+        storage = open_storage(files.folder)
+
+        def move(source: str, target: str, failing: Path = failing) -> None:
+            if str(source) == str(failing):
+                raise OSError(errno.EIO, "Input/output error")
+            rename(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "rename", move)
+            with pytest.raises(CareError, match=said):
+                pack(storage, files.folder, Horizon(time.time()))
+        with contextlib.suppress(ValueError):  # its file is closed
+            storage.close()
+        open_storage(files.folder).close()
+        assert files.file.stat().st_size == size
+        assert swap_in(files.folder).owed() == ""
+        assert files.texts() == texts
 
 
 def test_progress_is_told_now_and_then() -> None:

@@ -7,12 +7,15 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from image_files import ImageFiles
 from ZODB.Connection import TransactionMetaData
 
+from batos.image.reporting import untold
 from batos.image.storage import open_storage
+from batos.image.verify import verify
 from batos.mind import datasets
 from batos.mind.collections import create_collections
 from batos.protocol import ImageFault, ImageVerified
@@ -85,12 +88,21 @@ def test_after_a_pack_the_bytes_are_not_compared(files: ImageFiles) -> None:
 
 
 def test_a_header_in_the_middle(files: ImageFiles) -> None:
-    """A transaction whose length is wrong: the byte is named after which the file is damaged."""
+    """A transaction whose length is wrong: the byte is named after which the file is damaged.
+
+    Where the index is as it was written all objects are still found by it.
+    """
+    objects = files.verify().objects
+    open_storage(files.folder).close()
     with files.file.open("r+b") as file:
         file.seek(4 + 8)
         file.write(b"\x00\x00\x00\x00\x00\x00\x00\x07")
     found = files.verify()
-    assert "damaged after byte 0" in found.faults[0].message
+    assert "damaged after byte 4" in only(found).message
+    assert (found.faults[0].kind, found.objects) == ("file", objects)
+    files.file.with_name("live_image.fs.index").unlink()
+    found = files.verify()
+    assert "damaged at byte 4" in only(found).message
     assert found.faults[0].kind == "file"
 
 
@@ -103,17 +115,41 @@ def test_a_truncated_file(files: ImageFiles) -> None:
 
 
 def test_a_truncated_file_without_an_index(files: ImageFiles) -> None:
-    """Then only the last backup knows what is missing; without one it looks like a commit that was cut off."""
-    size = files.file.stat().st_size
-    index = files.file.with_name("live_image.fs.index")
-    files.back_up()
-    os.truncate(files.file, size - 40)
-    index.unlink()
-    assert "is shorter than" in only(files.verify()).message
+    """A transaction that was finished says what is missing; where whole ones are gone the last backup does."""
+    content, last = files.file.read_bytes(), files.back_up()
+    files.put("fourth", "the last of all")
+    whole = files.file.read_bytes()
+    files.file.with_name("live_image.fs.index").unlink()
+    files.file.write_bytes(whole[:-40])
+    fault = only(files.verify())
+    assert (fault.kind, "a part of it is missing" in fault.message) == ("file", True)
+    assert f"truncate -s {len(content)} {files.file}" in fault.hint
+    files.file.write_bytes(content)
+    assert files.verify().tid == last.tid
+    end_of_first = 12 + int.from_bytes(content[12:20], "big")
+    files.file.write_bytes(content[:end_of_first])
+    assert "were there at the last backup" in only(files.verify()).message
     (files.folder / "last_backup.json").unlink()
+    assert files.verify().transactions == 1
+
+
+def test_nothing_there_yet(tmp_path: Path) -> None:
+    """An image without any transaction, as the very first start leaves it that was cut off, has no fault."""
+    folder = tmp_path / "image"
+    open_storage(folder).close()
+    for content in (b"FS30", b""):
+        (folder / "live_image.fs").write_bytes(content)
+        found = verify(folder, "", untold)
+        assert (found.faults_found, found.notes) == (0, ("there is nothing in the image yet",))
+
+
+def test_what_a_cut_off_commit_left_is_a_note(files: ImageFiles) -> None:
+    """Nobody was told that it is stored: no fault."""
+    whole = files.file.read_bytes()
+    files.file.write_bytes(whole + whole[-500:][:10])
     found = files.verify()
     assert found.faults_found == 0
-    assert [note for note in found.notes if "no whole transaction" in note]
+    assert [note for note in found.notes if "the last 10 bytes" in note]
 
 
 def test_a_missing_blob(files: ImageFiles) -> None:

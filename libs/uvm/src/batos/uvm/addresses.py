@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import zodburi
-from ZODB.FileStorage import FileStorage
 
 from batos.uvm.address import (
     BLOB_CACHE_BOUNDS,
@@ -32,6 +31,7 @@ from batos.uvm.address import (
     switch,
 )
 from batos.uvm.errors import BadImageUri
+from batos.uvm.file_storage import DurableFileStorage
 from batos.uvm.postgresql import SCHEMES as POSTGRESQL
 from batos.uvm.postgresql import postgresql
 from batos.uvm.tls import client_context
@@ -44,20 +44,6 @@ DEFAULT_PORT = 9991
 _ZODBURI_DEFAULTS = {"database_name": "unnamed", "pool_size": 7, "cache_size": 10_000}
 """What zodburi answers where an address says nothing; ours are others."""
 _ZEO_PARAMETERS = COMMON_PARAMETERS | {"storage", "wait_timeout", "shared_blob_dir", "blob_cache_size", "tls"}
-
-
-class TidyFileStorage(FileStorage):  # type: ignore[misc]  # ZODB has no types
-    """ZODB's, which also gives back its files and its lock where it cannot be opened."""
-
-    def __init__(self, path: str, **options: Any) -> None:
-        try:
-            super().__init__(path, **options)
-        except BaseException:
-            for name in ("_file", "_tfile", "_lock_file"):
-                left_open = self.__dict__.get(name)
-                if left_open is not None:
-                    left_open.close()
-            raise
 
 
 def resolve(uri: str) -> Address:
@@ -89,7 +75,7 @@ def _file(uri: str) -> Address:
     def open_storage(read_only: bool) -> Any:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return TidyFileStorage(str(path), read_only=read_only, blob_dir=str(blobs))
+        return DurableFileStorage(str(path), read_only=read_only, blob_dir=str(blobs))
 
     return Address(uri, WAIT_S, open_storage, database_options(uri, given), folder=str(path.parent))
 

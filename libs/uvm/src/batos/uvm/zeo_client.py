@@ -18,6 +18,7 @@ from ZODB.POSException import StorageTransactionError
 
 from batos.uvm.commit_errors import DiskFull, LockHeldTooLong, no_room
 from batos.uvm.errors import ImageUnreachable
+from batos.uvm.file_storage import sync
 
 EXPELLED = "expelled"
 """Key under which the image tells a client, with its last words, which transaction it threw out and after how long."""
@@ -168,6 +169,7 @@ class ImageClient(ClientStorage):  # type: ignore[misc]  # ZEO has no types
             rename_or_copy_blob(blobfilename, near)
             serials = self.store(oid, serial, data, "", txn)
             if self.shared_blob_dir:
+                sync(near)  # the server only gives it another name
                 self._async("storeBlobShared", oid, serial, data, Path(near).name, id(txn))
             else:
                 self._async_iter(_sent(near, oid, serial, data, id(txn)))

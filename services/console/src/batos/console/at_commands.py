@@ -35,7 +35,7 @@ def show(context: typer.Context, path: ImagePath = "lobby", as_json: Json = Fals
 
 @app.command()
 def history(context: typer.Context, path: ImagePath, limit: Limit = 20, as_json: Json = False) -> None:
-    """Show which transactions had written an object by then.
+    """Show which transactions had written an object or container by then; a slot or item has its holder's history.
 
     Example: batos image at 2026-01-31T12:00:00+00:00 history lobby.brick_prototype_obj
     """

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from rich.table import Table
 
+from batos.console.attended import Attended
 from batos.console.database_care import DatabaseCare
 from batos.console.errors import DONE, MISSION_FAILED, FleetUnreachable
 from batos.console.fleet import Fleet
@@ -54,7 +55,7 @@ async def caring(on: Work) -> AsyncIterator[Fleet]:
         yield DatabaseCare()
         return
     async with on.fleet() as fleet:
-        yield fleet
+        yield Attended(fleet)
 
 
 def is_in_database(settings: ConsoleSettings) -> bool:
@@ -80,14 +81,17 @@ async def backup(fleet: Fleet, screen: Screen, folder: Path, *, full: bool, time
         f"it holds {made.objects} objects and {made.blobs} blobs up to transaction {made.tid}, "
         f"root hash {made.root_hash}"
     )
+    for said in made.passed_over:
+        screen.warn(f"another backup in that folder cannot be read: {said}; see `batos image verify --backup {folder}`")
     for said in made.missing:
         screen.warn(f"the image itself is damaged: {said}; see `batos image verify`")
     return MISSION_FAILED if made.missing else DONE
 
 
-async def restore(screen: Screen, folder: Path, into: Path, at: str) -> int:
+async def restore(screen: Screen, folder: Path, into: Path, at: str, image: str) -> int:
     """Make an image from a backup; return the exit code."""
-    made = await _tool(screen, ["restore", "--home", str(into), "--at", at, str(folder)], ImageRestored)
+    which = [f"--home={into}", f"--at={at}", f"--image={image}"]
+    made = await _tool(screen, ["restore", *which, str(folder)], ImageRestored)
     screen.result(as_data(made))
     compared = "the same as the backup's" if made.compared else "no backup was made of this very moment to compare with"
     screen.say(
@@ -95,18 +99,24 @@ async def restore(screen: Screen, folder: Path, into: Path, at: str) -> int:
         f"{size(made.bytes_written)}, up to transaction {made.tid}, in {seconds(made.duration_ms)}\n"
         f"root hash {made.root_hash}: {compared}"
     )
-    return DONE
+    for said in made.passed_over:
+        screen.warn(f"passed over: {said}")
+    for said in made.missing:
+        screen.warn(f"{said}: the image lacked them when it was made")
+    return MISSION_FAILED if made.missing else DONE
 
 
 async def verify(on: Work, *, timeout_s: float) -> int:
     """Have everything looked at; return the exit code."""
-    try:
-        async with caring(on) as fleet:
+    async with contextlib.AsyncExitStack() as connected:
+        try:
+            fleet = await connected.enter_async_context(caring(on))
+        except FleetUnreachable as error:
+            if error.code != NOT_RUNNING:
+                raise
+            found = await _tool(on.screen, ["verify", "--home", str(on.settings.home)], ImageVerified, timeout_s)
+        else:
             found = await _verified(fleet, on.screen, timeout_s)
-    except FleetUnreachable as error:
-        if error.code != NOT_RUNNING:
-            raise
-        found = await _tool(on.screen, ["verify", "--home", str(on.settings.home)], ImageVerified, timeout_s)
     on.screen.result(as_data(found))
     on.screen.say(report(found))
     return MISSION_FAILED if found.faults_found else DONE

@@ -1,4 +1,4 @@
-"""`batos image backup|restore|verify|pack|pin|pins|unpin`: care for the image's files."""
+"""`batos image backup|backups|restore|verify|pack|pin|pins|unpin`: care for the image's files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Timeout = Annotated[
     float, typer.Option("--timeout", min=1, max=WEEK_S, help="Seconds to wait; then it is given up and undone.")
 ]
-Backups = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of backups.")]
+
+
+def _folder(text: str) -> Path:
+    """Refuse a folder that was given and is empty, as `"$UNSET"` is: it would mean the one where this runs."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; name a folder")
+    return Path(text).absolute()
+
+
+Backups = Annotated[Path, typer.Argument(metavar="DIR", parser=_folder, help="The folder of backups.")]
 PinName = Annotated[str, typer.Argument(help="The pin's name.")]
 
 
 def add_commands(image_app: typer.Typer) -> None:
     """Add these commands to the group `image`."""
-    for command in (backup, restore, verify, pack, pin, pins, unpin):
+    for command in (backup, backups, restore, verify, pack, pin, pins, unpin):
         image_app.command()(command)
 
 
@@ -46,20 +55,22 @@ def backup(
         from batos.console import care  # noqa: PLC0415
 
         async with care.caring(on) as fleet:
-            return await care.backup(fleet, on.screen, folder.absolute(), full=full, timeout_s=timeout)
+            return await care.backup(fleet, on.screen, folder, full=full, timeout_s=timeout)
 
     execute(work, as_json=as_json)
 
 
 def restore(
     folder: Backups,
-    into: Annotated[Path, typer.Option("--into", help="A home that has no image.")],
+    into: Annotated[Path, typer.Option("--into", metavar="HOME", parser=_folder, help="A home that has no image.")],
     at: At = "",
+    image: Annotated[str, typer.Option("--image", help="Of which image, where the folder has several's.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make an image from a backup: every hash is checked first, and the result compared with the backup's root hash.
 
-    No fleet is needed. Start one on the new home with `BATOS_HOME=… batos up`.
+    No fleet is needed. Start one on the new home with `BATOS_HOME=… batos up`. Exit 1 where the backup itself lacks a
+    blob: the image is made, and what it lacks is named.
 
     Example: batos image restore /backups/batos --into /srv/batos --at 2026-01-31T12:00:00+00:00
     """
@@ -67,23 +78,62 @@ def restore(
     async def work(on: Work) -> int:
         from batos.console import care  # noqa: PLC0415
 
-        return await care.restore(on.screen, folder.absolute(), into.absolute(), at)
+        return await care.restore(on.screen, folder, into, at, image)
 
     execute(work, as_json=as_json)
 
 
-def verify(as_json: Json = False, timeout: Timeout = 24 * HOUR_S) -> None:
+def backups(
+    folder: Backups,
+    keep: Annotated[int | None, typer.Option("--keep", min=1, help="Take away all but so many.")] = None,
+    days: Annotated[
+        float | None, typer.Option("--days", min=0, max=36_500, help="Take away those that are older.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken away, and leave it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the backups of a folder on this machine; with --keep or --days take old ones away, and what only they need.
+
+    The newest that can be restored stays, and so does what others continue. Nothing is taken away where a backup cannot
+    be read.
+
+    Example: batos image backups /backups/batos --keep 14
+    """
+    if keep is not None and days is not None:
+        raise typer.BadParameter("give --keep or --days, not both")
+    if dry_run and keep is None and days is None:
+        raise typer.BadParameter("--dry-run goes with --keep or --days")
+
+    async def work(on: Work) -> int:
+        from batos.console import backups as folders  # noqa: PLC0415
+
+        return await folders.backups(on.screen, folder, keep=keep, days=days, dry_run=dry_run)
+
+    execute(work, as_json=as_json)
+
+
+def verify(
+    backup: Annotated[
+        Path | None,
+        typer.Option("--backup", metavar="DIR", parser=_folder, help="Read this folder of backups, not the image."),
+    ] = None,
+    as_json: Json = False,
+    timeout: Timeout = 24 * HOUR_S,
+) -> None:
     """Look at everything: every object loads, every reference leads somewhere, every blob is there, the covenants hold.
 
     It reads beside the fleet that runs, or the home's files where none does. What the last backup knows of the file
-    and of blobs is compared with them. Exit 1 where something is wrong.
+    and of blobs is compared with them. Exit 1 where something is wrong. With --backup every byte of every backup in a
+    folder on this machine is compared with its hash, and each is said to restore or not; no fleet is needed.
 
     Example: batos image verify --json
     """
 
     async def work(on: Work) -> int:
-        from batos.console import care  # noqa: PLC0415
+        from batos.console import backups, care  # noqa: PLC0415
 
+        if backup is not None:
+            return await backups.verify(on.screen, backup, timeout_s=timeout)
         return await care.verify(on, timeout_s=timeout)
 
     execute(work, as_json=as_json)

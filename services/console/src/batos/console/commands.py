@@ -227,7 +227,8 @@ def mission_undo(
 ) -> None:
     """Undo what a mission's thought changed in the image, wherever nothing built on it; what is left is listed.
 
-    It is a new transaction: the past stays readable, and an undo can be undone.
+    It is a new transaction: the past stays readable, and an undo can be undone. What stood before the thought is
+    needed: where that was packed away, it is refused.
 
     Example: batos mission undo 0197… --dry-run
     """

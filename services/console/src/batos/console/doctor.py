@@ -6,9 +6,10 @@ import asyncio
 import time
 
 from batos.console import doctor_fleet, doctor_home
+from batos.console.attended import IMAGE_KIND
 from batos.console.care import NOT_RUNNING, SERVICE, is_in_database
 from batos.console.database_care import DatabaseCare
-from batos.console.doctor_fleet import IMAGE_KIND, KINDS, Bounds
+from batos.console.doctor_fleet import KINDS, Bounds
 from batos.console.errors import ConsoleError, FleetUnreachable, explained
 from batos.console.findings import Finding, note, wrong
 from batos.console.fleet import Fleet, roster

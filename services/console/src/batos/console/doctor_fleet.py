@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from batos.console.attended import IMAGE_KIND
 from batos.console.care import moment, size
 from batos.console.doctor_home import disk
 from batos.console.findings import Finding, note, well, wrong
@@ -15,7 +16,6 @@ from batos.console.status import shown
 from batos.protocol import ImageLooked, PinView, Roster
 
 DAY_S = 86_400.0
-IMAGE_KIND = "image"
 KINDS = ("kernel", "inference", "curator", "forge", "supervisor")
 """Of which every fleet in containers has at least one, beside the bus that is asked and the image's own vessel."""
 
@@ -105,7 +105,7 @@ def pins(pinned: Sequence[PinView], days: float, now: float) -> Iterator[Finding
         yield wrong(
             "pin",
             f"{pin.name}{reason} is {_days(now - pin.at)} old and keeps packing from going on",
-            f"batos image unpin {shlex.quote(pin.name)}",
+            f"batos image unpin {'-- ' if pin.name.startswith('-') else ''}{shlex.quote(pin.name)}",
         )
     if not forgotten:
         yield well("pin", f"{len(pinned)} pins, none is older than {days:g} days" if pinned else "no pins")

@@ -17,6 +17,8 @@ from batos.console.settings import ConsoleSettings
 PRIVATE = stat.S_IRWXG | stat.S_IRWXO
 """What others than the owner may have on none of these."""
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+RESTORING = ".image-restore"
+"""Where a restore works; it takes it away itself, unless it is killed."""
 FOLDERS = ("keys", "image", "log")
 KEYS = "keys"
 LOG = "log"
@@ -41,6 +43,9 @@ def home(settings: ConsoleSettings) -> Iterator[Finding]:
         yield wrong("home", f"{path} is open to others ({_mode(path):04o}, not 0700)", f"chmod 700 {_named(path)}")
     if not open_folders:
         yield well("home", f"{folder}: its folders are this user's alone")
+    left = folder / RESTORING
+    if left.is_dir():
+        yield note("home", f"{left} is of a restore that was cut off, unless one runs now", f"rm -r {_named(left)}")
 
 
 def keys(settings: ConsoleSettings) -> Iterator[Finding]:

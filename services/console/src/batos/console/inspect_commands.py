@@ -53,7 +53,9 @@ def history(
     at: At = "",
     as_json: Json = False,
 ) -> None:
-    """Show which transactions wrote an object, the newest first, and for which mission.
+    """Show which transactions wrote an object or container, the newest first, and for which mission.
+
+    A slot has its object's history, an item its container's; a tree's item that of the part of the tree where it lies.
 
     Example: batos image history lobby.brick_prototype_obj --limit 5
     """

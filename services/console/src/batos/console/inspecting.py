@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from rich.console import Group, RenderableType
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from batos.console import past
@@ -176,10 +176,12 @@ def render_place(found: PlaceView) -> RenderableType:
 
 
 def render_changes(found: PlaceHistory) -> RenderableType:
-    """Render an object's history for people."""
-    table = Table("transaction", "time", "by", "what", "mission", box=None, pad_edge=False)
+    """Render an object's history for people. Given to `--at`, the time that is shown shows that change."""
+    whole = [Column(name, no_wrap=True, overflow="fold") for name in ("transaction", "time")]
+    table = Table(*whole, "by", "what", Column("mission", overflow="fold"), box=None, pad_edge=False)
     for change in found.changes:
-        table.add_row(change.tid, _time(change.time), clean(change.user), clean(change.note), change.mission)
+        at = dt.datetime.fromtimestamp(change.time, dt.UTC).isoformat().replace("+00:00", "Z")
+        table.add_row(change.tid, at, clean(change.user), clean(change.note), change.mission)
     return table
 
 
@@ -224,7 +226,7 @@ def render_upgrade(found: ImageUpgraded, *, dry_run: bool) -> RenderableType:
     """Render what became, or would become, of shipped methods for people."""
     table = Table("method", "outcome", "in the image by", box=None, pad_edge=False)
     for one in found.methods:
-        table.add_row(clean(one.path), one.outcome, clean(one.author))
+        table.add_row(clean(one.path), one.outcome, clean(one.author or (one.current and "a slot of data")))
     words = f"{found.unchanged} methods are as they are shipped"
     if found.tid:
         words += f"; written in {found.tid}"

@@ -9,19 +9,20 @@ stopped, and adds to its list in place, so that a backup that was cut off looks 
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
-
+from batos.image.backup_blobs import BackupBlobs
+from batos.image.backup_folder import PARTIAL, BackupFolder, found_in, owned
 from batos.image.errors import NO_ROOM, CareError, disk_full
+from batos.image.image_id import IMAGE_ID, image_id, write_image_id
 from batos.image.known_hashes import remember
 from batos.image.manifest import (
     CHUNK_BYTES,
@@ -30,21 +31,16 @@ from batos.image.manifest import (
     FORMAT,
     FULL,
     INCREMENTAL,
-    BlobEntry,
     Manifest,
-    chain,
-    manifests,
-    stored_blob,
     sync_folder,
     write_manifest,
 )
-from batos.image.records import READ_BYTES, BlobFile, BlobFolder, file_hash, open_at, records, root_hash
+from batos.image.records import file_hash, open_at, records, root_hash
 from batos.image.reporting import Tell
 from batos.image.storage import DATA_FILE, FOLDER_MODE
-from batos.protocol import ImageBackedUp
+from batos.image.wholeness import tid_before
+from batos.protocol import ImageBackedUp, new_id
 
-PARTIAL = ".partial-"
-LOCK = ".lock"
 _MS = 1000
 
 
@@ -73,16 +69,6 @@ class _Piece:
     chunks: list[str] = field(default_factory=list)
 
 
-@dataclass
-class _Blobs:
-    """The blobs of a backup."""
-
-    entries: dict[tuple[str, str], BlobEntry] = field(default_factory=dict)
-    written: int = 0
-    bytes_written: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-
 def back_up(snapshot: Snapshot, target: Path, *, full: bool, tell: Tell) -> ImageBackedUp:
     """Add a backup to a folder: whole, or not at all.
 
@@ -97,60 +83,70 @@ def back_up(snapshot: Snapshot, target: Path, *, full: bool, tell: Tell) -> Imag
     """
     began = time.monotonic()
     try:
-        with _owned(target):
-            return _Backup(snapshot, target, tell).run(full, began)
+        target.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with owned(target):
+            return _Backup(snapshot, found_in(target), tell).run(full, began)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise disk_full(
                 str(target), error.strerror or str(error), "nothing was added; free space there or name another folder"
             ) from error
+        is_image = str(error.filename).startswith(f"{snapshot.folder}{os.sep}")
         raise CareError(
             "backup_failed",
             f"the backup to {target} failed: {error.filename or ''} {error.strerror or error}",
-            "nothing was added; name a folder that this user may write",
+            f"nothing was added; {'see to the image: `batos image verify`' if is_image else 'see to that folder'}",
         ) from error
 
 
-@contextlib.contextmanager
-def _owned(target: Path) -> Iterator[None]:
-    """Make the folder this process's alone, and take away what a backup that was cut off left there."""
-    target.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    try:
-        lock = LockFile(str(target / LOCK))
-    except LockError:
-        raise CareError("backup_runs", f"another backup to {target} runs", "wait until it has ended") from None
-    try:
-        for left in target.glob(f"{PARTIAL}*"):
-            shutil.rmtree(left)
-        yield
-    finally:
-        lock.close()
-
-
 class _Backup:
-    def __init__(self, snapshot: Snapshot, target: Path, tell: Tell) -> None:
+    def __init__(self, snapshot: Snapshot, folder: BackupFolder, tell: Tell) -> None:
         self._snapshot = snapshot
-        self._target = target
+        self._folder = folder
+        self._target = folder.path
         self._tell = tell
         self._source = snapshot.folder / DATA_FILE
-        self._known: dict[str, Manifest] = {}
+        self._blobs = BackupBlobs(snapshot.folder, folder, tell)
 
     def run(self, full: bool, began: float) -> ImageBackedUp:
-        self._known = manifests(self._target, damaged_too=not full)
-        before, why = (None, "a full one was asked for") if full else self._previous()
-        if before is not None and before.end == self._snapshot.position:
-            self._note(before, checked_at=dt.datetime.now(dt.UTC).isoformat())
-            return self._reply(before, "unchanged", "nothing was committed since", began)
-        start = 0 if before is None else before.end
+        before, why = self._previous()
+        image = self._image_id(before)
+        if full:
+            before, why = None, "a full one was asked for"
+        try:
+            self._blobs.copy(self._snapshot.tid, before)
+            if before is not None and before.end == self._snapshot.position:
+                lacking = self._is_not_the_same(before)
+                if not lacking:
+                    self._note(before, checked_at=dt.datetime.now(dt.UTC).isoformat())
+                    return self._reply(before, "unchanged", "nothing was committed since", began)
+                before, why = None, lacking
+            manifest = self._add(before, image)
+        except BaseException:
+            self._blobs.undo()
+            raise
+        self._folder.known[manifest.name] = manifest
+        self._note(manifest)
+        return self._reply(manifest, manifest.kind, why, began)
+
+    def _is_not_the_same(self, before: Manifest) -> str:
+        """Say why the last backup is not what one would be now although nothing was committed since; empty: it is."""
+        if before.missing:  # for these there is no hash, so each record is to be looked at again
+            self._root_hash()
+        if set(self._blobs.entries.values()) - set(before.blobs):
+            return f"the image has blobs now that {before.name} lacks"
+        return self._folder.lacking(before)
+
+    def _add(self, before: Manifest | None, image: str) -> Manifest:
+        """Write a backup; what is not whole has a name that begins with a dot."""
         made_at = dt.datetime.now(dt.UTC)
         kind = FULL if before is None else INCREMENTAL
         name = f"{made_at:%Y%m%dT%H%M%S%f}-{self._snapshot.tid}-{kind}"
         partial = self._target / f"{PARTIAL}{name}"
         partial.mkdir(mode=FOLDER_MODE)
         try:
-            piece = self._copy_data(partial / DATA, start)
-            blobs = self._copy_blobs(before)
-            objects, digest = self._root_hash(blobs)
+            piece = self._copy_data(partial / DATA, 0 if before is None else before.end)
+            objects, digest = self._root_hash()
             self._read_again(partial / DATA, piece)
             manifest = Manifest(
                 format=FORMAT,
@@ -166,8 +162,9 @@ class _Backup:
                 chunks=tuple(piece.chunks),
                 objects=objects,
                 root_hash=digest,
-                blobs=tuple(sorted(blobs.entries.values(), key=lambda blob: (blob.oid, blob.tid))),
-                missing=tuple(blobs.wrong),
+                blobs=tuple(sorted(self._blobs.entries.values(), key=lambda blob: (blob.oid, blob.tid))),
+                missing=tuple(self._blobs.wrong),
+                image=image,
             )
             write_manifest(partial, manifest)
             sync_folder(partial)
@@ -176,15 +173,33 @@ class _Backup:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        self._known[name] = manifest
-        self._note(manifest)
-        return self._reply(manifest, kind, why, began, blobs)
+        return manifest
+
+    def _image_id(self, before: Manifest | None) -> str:
+        """Return which image this is, and write it down where that was not done yet.
+
+        Raises:
+            CareError: the folder has backups of another.
+        """
+        folder, there = self._snapshot.folder, self._folder.images
+        written = image_id(folder)
+        known = written or (before.image if before is not None else "")  # its files alone may have been copied by hand
+        if there and there != [known]:
+            hint = "name another folder for this one"
+            if not known:
+                hint += f"; if it is the same, say so: echo {there[0]} > {shlex.quote(str(folder / IMAGE_ID))}"
+            raise CareError(
+                "backup_foreign", f"{self._target} has the backups of another image ({', '.join(there)})", hint
+            )
+        known = known or new_id()
+        if known != written:
+            write_image_id(folder, known)
+        return known
 
     def _note(self, manifest: Manifest, checked_at: str = "") -> None:
         """Keep beside the image what this backup knows, and when it was made or found to have everything."""
         try:
-            links = chain(self._known, manifest)
-            remember(self._snapshot.folder, self._target, links, checked_at=checked_at)
+            remember(self._snapshot.folder, self._target, self._folder.chain(manifest), checked_at=checked_at)
         except OSError as error:
             raise CareError(
                 "backup_unnoted",
@@ -195,27 +210,31 @@ class _Backup:
 
     def _previous(self) -> tuple[Manifest | None, str]:
         """Return the newest backup if this one can continue it, and why it can or cannot."""
-        last = self._newest()
+        last = self._folder.newest
         if last is None:
             return None, "there was none before"
-        if last.end > self._snapshot.position or last.tid > self._snapshot.tid:
+        if not self._begins_with(last):
             return None, "the image was packed since the last one, or is another"
         try:
-            links = chain(self._known, last)
+            links = self._folder.chain(last)
         except CareError as error:
             return None, error.message
-        if any(not _has_data(self._target / link.name, link) for link in links):
+        if any(not piece.is_there for piece in self._folder.pieces(last)[: len(links)]):
             return None, "a piece of those before is missing"
+        return last, f"it continues {last.name}"
+
+    def _begins_with(self, last: Manifest) -> bool:
+        """Whether the file still begins as it did at a backup.
+
+        A pack moves every transaction that it keeps and everything behind it, so the last one tells: whether a
+        transaction of this id ends there. The bytes before it tell whether the file is another that had it, too.
+        """
+        if last.end > self._snapshot.position or tid_before(self._source, last.end).hex() != last.tid:
+            return False
         with self._source.open("rb") as file:
             place = last.start + (len(last.chunks) - 1) * last.chunk_bytes
             file.seek(place)
-            found = hashlib.sha256(file.read(last.end - place)).hexdigest()[:CHUNK_DIGITS]
-        if not last.chunks or found != last.chunks[-1]:
-            return None, "the image was packed since the last one, or is another"
-        return last, f"it continues {last.name}"
-
-    def _newest(self) -> Manifest | None:
-        return list(self._known.values())[-1] if self._known else None
+            return hashlib.sha256(file.read(last.end - place)).hexdigest()[:CHUNK_DIGITS] == last.chunks[-1]
 
     def _copy_data(self, path: Path, start: int) -> _Piece:
         piece = _Piece(start, self._snapshot.position)
@@ -239,56 +258,7 @@ class _Backup:
         piece.sha256 = whole.hexdigest()
         return piece
 
-    def _copy_blobs(self, before: Manifest | None) -> _Blobs:
-        """Keep every version that the state knows; an incremental backup does not read again what is known."""
-        newest = bytes.fromhex(self._snapshot.tid)
-        there = [blob for blob in BlobFolder(self._snapshot.folder) if blob.tid <= newest]
-        last = self._newest()
-        known = {(blob.oid, blob.tid): blob for blob in last.blobs} if last is not None else {}
-        blobs = _Blobs()
-        for done, blob in enumerate(there):
-            self._tell("copying blobs", done, len(there))
-            key = (blob.oid.hex(), blob.tid.hex())
-            entry = known.get(key)
-            is_kept = entry is not None and stored_blob(self._target, entry.sha256).exists()
-            if entry is not None and is_kept and before is not None:
-                blobs.entries[key] = entry
-                continue
-            digest = file_hash(blob.path)
-            if entry is not None and is_kept and entry.sha256 != digest:
-                blobs.wrong.append(f"{blob.path} has another hash than in {self._target}, where the right bytes are")
-                blobs.entries[key] = entry
-                continue
-            blobs.entries[key] = self._keep(blob, digest, blobs)
-        return blobs
-
-    def _keep(self, blob: BlobFile, digest: str, blobs: _Blobs) -> BlobEntry:
-        """Put a blob's bytes where their hash says, unless they are there, and read again what was written."""
-        size = blob.path.stat().st_size
-        kept = stored_blob(self._target, digest)
-        if not kept.exists() or kept.stat().st_size != size:
-            kept.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            temporary = kept.with_name(f".{digest}")
-            try:
-                with blob.path.open("rb") as source, temporary.open("wb") as target:
-                    shutil.copyfileobj(source, target, READ_BYTES)
-                    target.flush()
-                    os.fsync(target.fileno())
-                if file_hash(temporary) != digest:
-                    raise CareError(
-                        "backup_unreadable",
-                        f"{temporary} was not read as it was written",
-                        "nothing was added; try another disk",
-                    )
-                temporary.rename(kept)
-            finally:
-                temporary.unlink(missing_ok=True)
-            sync_folder(kept.parent)
-            blobs.written += 1
-            blobs.bytes_written += size
-        return BlobEntry(blob.oid.hex(), blob.tid.hex(), size, digest)
-
-    def _root_hash(self, blobs: _Blobs) -> tuple[int, str]:
+    def _root_hash(self) -> tuple[int, str]:
         """Read every current record of the state; a backup of what cannot be read would be none."""
         storage = None
         try:
@@ -296,11 +266,8 @@ class _Backup:
             total = len(storage)
 
             def of_blob(oid: bytes, tid: bytes) -> str | None:
-                entry = blobs.entries.get((oid.hex(), tid.hex()))
-                if entry is None:
-                    blobs.wrong.append(f"the bytes of blob {oid.hex()} (transaction {tid.hex()}) are missing")
-                    return None
-                return entry.sha256
+                entry = self._blobs.entry(oid.hex(), tid.hex())
+                return None if entry is None else entry.sha256
 
             def shown() -> Iterator[tuple[bytes, bytes, bytes]]:
                 for done, record in enumerate(records(storage)):
@@ -328,10 +295,7 @@ class _Backup:
                 "backup_unreadable", f"{path} was not read as it was written", "nothing was added; try another disk"
             )
 
-    def _reply(
-        self, manifest: Manifest, kind: str, why: str, began: float, blobs: _Blobs | None = None
-    ) -> ImageBackedUp:
-        blobs = blobs or _Blobs()
+    def _reply(self, manifest: Manifest, kind: str, why: str, began: float) -> ImageBackedUp:
         return ImageBackedUp(
             name=manifest.name,
             kind=kind,
@@ -341,13 +305,9 @@ class _Backup:
             objects=manifest.objects,
             blobs=len(manifest.blobs),
             bytes_written=0 if kind == "unchanged" else manifest.end - manifest.start,
-            blobs_written=blobs.written,
-            blob_bytes_written=blobs.bytes_written,
+            blobs_written=self._blobs.written,
+            blob_bytes_written=self._blobs.bytes_written,
             duration_ms=round((time.monotonic() - began) * _MS),
-            missing=manifest.missing,
+            missing=tuple(self._blobs.wrong),
+            passed_over=self._folder.passed_over,
         )
-
-
-def _has_data(folder: Path, manifest: Manifest) -> bool:
-    path = folder / DATA
-    return path.exists() and path.stat().st_size == manifest.end - manifest.start

@@ -1,6 +1,7 @@
-"""`python -m batos.image.care`: backup, restore, verify, look in a process of their own, for the vessel or a command.
+"""`python -m batos.image.care`: care for an image's files and backups in a process of its own.
 
-Of an image in PostgreSQL, which has no vessel, also pack, pin, unpin and pins.
+Backup, backups, restore, verify and look are for the vessel or a command. Of an image in
+PostgreSQL, which has no vessel, also pack, pin, unpin and pins.
 
 It says how far it is as JSON Lines on stdout, the last of them the outcome: a reply or an `ErrorReply`. Exit codes: 0
 done, 1 refused, and where something is wrong with the image.
@@ -20,6 +21,7 @@ from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
 
 from batos.image import database
 from batos.image.backup import Snapshot, back_up
+from batos.image.backup_list import listed, read_all, thinned
 from batos.image.errors import CareError
 from batos.image.looking import look_unserved
 from batos.image.reporting import Reporter
@@ -28,7 +30,7 @@ from batos.image.settings import IMAGE_FOLDER, ImageSettings
 from batos.image.storage import DATA_FILE
 from batos.image.verify import verify
 from batos.protocol import ErrorReply, Message
-from batos.uvm import UvmError
+from batos.uvm import BadImageUri, ImageRefused, TlsUnusable, Transient, UvmError
 from batos.vessel import FleetFile, FleetNotFound, VesselError, load_settings
 
 NICE = 10
@@ -45,10 +47,21 @@ def main(arguments: Sequence[str]) -> int:
         _say(ErrorReply(code=error.code, message=error.message, hint=error.hint))
         return 1
     except UvmError as error:
-        _say(ErrorReply(code="image_unusable", message=str(error), hint="look for damage with `batos image verify`"))
+        _say(_of_image(error))
         return 1
     _say(outcome)
     return 0
+
+
+def _of_image(error: UvmError) -> ErrorReply:
+    """Return the words for an image that cannot be opened: what is away or called by a wrong name is not damaged."""
+    if isinstance(error, Transient):
+        helps = "see whether it runs and BATOS_IMAGE_URI names it, and ask again"
+        return ErrorReply(code="image_unreachable", message=str(error), hint=helps)
+    helps = "look for damage with `batos image verify`"
+    if isinstance(error, BadImageUri | ImageRefused | TlsUnusable):
+        helps = "correct BATOS_IMAGE_URI, or what lets this client in"
+    return ErrorReply(code="image_unusable", message=str(error), hint=helps)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,11 +76,19 @@ def _parser() -> argparse.ArgumentParser:
     restoring = acts.add_parser("restore")
     restoring.add_argument("--home", type=Path, required=True)
     restoring.add_argument("--at", default="")
+    restoring.add_argument("--image", default="")
     restoring.add_argument("folder", type=Path)
+    listing_backups = acts.add_parser("backups")
+    kept = listing_backups.add_mutually_exclusive_group()
+    kept.add_argument("--keep", type=int)
+    kept.add_argument("--days", type=float)
+    listing_backups.add_argument("--dry-run", action="store_true")
+    listing_backups.add_argument("folder", type=Path)
     verifying = acts.add_parser("verify")
     place = verifying.add_mutually_exclusive_group(required=True)
     place.add_argument("--image", type=Path)
     place.add_argument("--home", type=Path)
+    place.add_argument("--backup", type=Path)
     verifying.add_argument("--tid", default="")
     looking = acts.add_parser("look")
     looking.add_argument("--home", type=Path, required=True)
@@ -78,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         act.add_argument("--name", required=True)
     for name in ("--at", "--reason", "--by"):
         pinning.add_argument(name, default="")
-    for act in (backup, restoring, verifying, looking, packing, pinning, unpinning, listing):
+    for act in (backup, listing_backups, restoring, verifying, looking, packing, pinning, unpinning, listing):
         act.add_argument("--id", default="")
     return parser
 
@@ -87,17 +108,31 @@ def _done(given: argparse.Namespace, tell: Reporter) -> Message:
     match given.act:
         case "backup":
             return back_up(Snapshot(given.image, given.tid, given.position), given.folder, full=given.full, tell=tell)
-        case "restore":
-            return restore(given.folder, given.home / IMAGE_FOLDER, given.at, tell)
+        case "restore" | "backups":
+            return _of_backups(given, tell)
         case "look":
             return _looked(given.home / IMAGE_FOLDER)
         case "pack" | "pin" | "unpin" | "pins":
             return _of_database(given, tell)
-        case _ if given.home is not None:
-            with _unserved(given.home / IMAGE_FOLDER) as folder:
-                return verify(folder, given.tid, tell)
         case _:
-            return verify(given.image, given.tid, tell)
+            return _verified(given, tell)
+
+
+def _verified(given: argparse.Namespace, tell: Reporter) -> Message:
+    if given.backup is not None:
+        return read_all(given.backup, tell)
+    if given.home is None:
+        return verify(given.image, given.tid, tell)
+    with _unserved(given.home / IMAGE_FOLDER) as folder:
+        return verify(folder, given.tid, tell)
+
+
+def _of_backups(given: argparse.Namespace, tell: Reporter) -> Message:
+    if given.act == "restore":
+        return restore(given.folder, given.home / IMAGE_FOLDER, given.at, tell, of_image=given.image)
+    if given.keep is None and given.days is None:
+        return listed(given.folder)
+    return thinned(given.folder, keep=given.keep, days=given.days, dry_run=given.dry_run, tell=tell)
 
 
 def _of_database(given: argparse.Namespace, tell: Reporter) -> Message:

@@ -24,6 +24,7 @@ from batos.image.pins import pin, pins, unpin
 from batos.image.reporting import Reporter
 from batos.image.server import ImageServer
 from batos.image.settings import ImageSettings
+from batos.image.storage import swap_in
 from batos.protocol import (
     ImageBackup,
     ImageLook,
@@ -103,6 +104,7 @@ class Caretaker:
         self._free.set()
         self._pack_error = ""
         self._schedule: asyncio.Task[None] | None = None
+        self._packing: asyncio.Task[ImagePacked] | None = None
 
     def start(self) -> None:
         """Answer from now on, and pack when it is time."""
@@ -130,8 +132,8 @@ class Caretaker:
     async def backup(self, message: ImageBackup, context: RequestContext) -> Message:
         """Add a backup to a folder."""
         del context
-        folder = Path(message.folder)
-        if not folder.is_absolute() or folder.is_relative_to(self._settings.folder):
+        folder, own = await in_thread(lambda: (Path(message.folder).resolve(), self._settings.folder.resolve()))
+        if not Path(message.folder).is_absolute() or folder.is_relative_to(own):
             raise CareError(
                 "backup_folder", f"{message.folder} is no place for backups", "name a folder outside of the image's"
             )
@@ -209,15 +211,24 @@ class Caretaker:
         return await run_tool(TOOL, [act, "--id", request_id, *arguments], publish)
 
     async def _pack(self, days: float, request_id: str) -> ImagePacked:
+        """Pack, to its end: also where nobody waits for it any more, and nothing else may move the files meanwhile."""
         _check_id(request_id)
+        self._packing = asyncio.create_task(self._pack_now(days, request_id), name="image-pack-now")
+        return await asyncio.shield(self._packing)
+
+    async def _pack_now(self, days: float, request_id: str) -> ImagePacked:
         tell = Reporter("pack", request_id, lambda event: self._peer.publish(f"progress/pack/{request_id}", event))
         with self._only("a pack"):
+            await self.note_packed()
             tell("looking for pins", None, None)
             until = horizon(days, (await in_thread(self._pins)).pins, time.time())
             tell("packing", None, None)
-            packed = await in_thread(self._server.pack, until)
-            if packed.earliest:
-                packed = structs.replace(packed, earliest=await self._noted(packed.earliest))
+            try:
+                packed = await in_thread(self._server.pack, until)
+            finally:
+                earliest = await self.note_packed()
+            if earliest:
+                packed = structs.replace(packed, earliest=earliest)
             await in_thread(note_pack, self._settings.folder)
         self._pack_error = ""
         _log.info(
@@ -230,14 +241,19 @@ class Caretaker:
         )
         return packed
 
-    async def _noted(self, earliest: str) -> str:
+    async def note_packed(self) -> str:
+        """Write into the image what a pack left, where that has not been done; return it, empty where there is nothing.
+
+        Raises:
+            CareError: it cannot be written.
+        """
         try:
-            return await in_thread(self._note_packed, earliest)
-        except (StorageError, OSError) as error:
+            return await in_thread(self._note_packed)
+        except (StorageError, UvmError, OSError) as error:
             raise CareError(
                 "pack_unnoted",
                 f"the image was packed, but no note of that could be written into it: {error}",
-                f"what lies before transaction {earliest} is not whole any more; the next pack notes it",
+                "what lies before is not whole any more; the next pack, or the next start, notes it",
             ) from error
 
     async def _pack_forever(self) -> None:
@@ -268,10 +284,16 @@ class Caretaker:
         except NoImageYet:
             return ImagePins(pins=())
 
-    def _note_packed(self, earliest: str) -> str:
+    def _note_packed(self) -> str:
         """Write into the image what can still be looked at, so that every view of the past knows; return it."""
+        swap = swap_in(self._settings.folder)
+        earliest = swap.owed()
+        if not earliest:
+            return ""
         with self._image() as image:
-            return image.run(lambda root: note_packed(root, earliest), user="image", note=f"packed up to {earliest}")
+            noted = image.run(lambda root: note_packed(root, earliest), user="image", note=f"packed up to {earliest}")
+        swap.noted()
+        return noted
 
     def _pin(self, message: ImagePin) -> ImagePins:
         with self._image() as image:

@@ -12,18 +12,23 @@ import logging
 import os
 import socket
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ZEO.asyncio.server import Acceptor, ServerProtocol
+from ZEO.asyncio.server import Acceptor, Delay, ServerProtocol
 from ZEO.StorageServer import StorageServer, ZEOStorage
 from ZODB.POSException import StorageError, StorageTransactionError
 
 from batos.image.errors import NO_ROOM
 from batos.image.room import Room
+from batos.uvm.file_storage import sync
 from batos.uvm.zeo_client import EXPELLED
 
+DISK_THREADS = 2
+"""How many blobs are written to the disk at a time, beside the thread that serves everybody."""
 _PEER = struct.Struct("3i")
 _log = logging.getLogger(__name__)
 
@@ -76,6 +81,8 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
 
     _unwritten: tuple[str, OSError] | None = None
     """What could not be written of the running transaction, and where: the vote says so."""
+    _writing: tuple[Future[None], ...] = ()
+    """Its blobs, on their way to the disk."""
 
     def tpc_finish(self, id: Any) -> Any:  # noqa: A002 - ZEO's name
         """Finish a transaction.
@@ -124,11 +131,16 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
                 rest = rest[os.write(self.blob_tempfile[0], rest) :]
 
     def storeBlobEnd(self, oid: bytes, serial: bytes, data: bytes, id: Any) -> None:  # noqa: A002, N802 - ZEO's names
-        """Take the whole of a blob, as far as there is a file with it."""
+        """Take the whole of a blob, as far as there is a file with it, and begin to write it to the disk.
+
+        The storage waits for the disk when it is voted, in the thread that serves everybody: by then this is done.
+        """
         self._check_tid(id, exc=StorageTransactionError)
         if self.blob_tempfile is not None:
+            _, path = self.blob_tempfile
             with self._noted(self.storage.temporaryDirectory()):
                 super().storeBlobEnd(oid, serial, data, id)
+                self._writing += (self.server.disk.submit(sync, path),)
 
     @contextlib.contextmanager
     def _noted(self, where: str) -> Iterator[None]:
@@ -140,11 +152,37 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
     def vote(self, tid: Any) -> Any:
         """Wait for the commit lock and write the transaction, unless something of it is missing already."""
         self._check_tid(tid, exc=StorageTransactionError)
+        for written in self._writing:
+            if not written.done():
+                return self._vote_after(written, tid)
+            with self._noted(self.storage.temporaryDirectory()):
+                written.result()
         if self._unwritten is not None:
             where, error = self._unwritten
             self.tpc_abort(tid)
             raise self._refused(where, error) from error
         return super().vote(tid)
+
+    def _vote_after(self, written: Future[None], tid: Any) -> Delay:
+        """Answer a vote when a blob is on the disk, or the next one is."""
+        answer = Delay()
+        transaction = self.transaction
+
+        def vote() -> None:
+            if self.transaction is not transaction:
+                return  # its client has given it up, or is gone
+            try:
+                voted = self.vote(tid)
+            except Exception:  # noqa: BLE001 - it is what the client is answered
+                answer.error(sys.exc_info())
+                return
+            if isinstance(voted, Delay):
+                voted.set_sender(answer.msgid, answer.protocol)
+            else:
+                answer.reply(voted)
+
+        written.add_done_callback(lambda _: self.call_soon_threadsafe(vote))
+        return answer
 
     def _vote(self, delay: Any = None) -> Any:
         try:
@@ -173,6 +211,7 @@ class ClientHandler(ZEOStorage):  # type: ignore[misc]  # ZEO has no types
 
     def _clear_transaction(self) -> None:
         self._unwritten = None
+        self._writing = ()
         super()._clear_transaction()
 
 
@@ -200,6 +239,7 @@ class ClientServer(StorageServer):  # type: ignore[misc]  # ZEO has no types
             room: is told when a commit finds the disk full, and when one is stored again.
         """
         self.room = room
+        self.disk = ThreadPoolExecutor(DISK_THREADS, "image-disk")
         super().__init__(address, storages, ssl=tls, Acceptor=ClientAcceptor)
         self.deadlines = {
             name: CommitDeadline(self.acceptor.event_loop, commit_timeout_s) for name in self.lock_managers

@@ -18,6 +18,7 @@ from batos.image.known_hashes import LAST_BACKUP
 from batos.image.manifest import replace_file
 from batos.image.pins import pins
 from batos.image.storage import DATA_FILE, blob_bytes
+from batos.image.wholeness import check_end, check_there
 from batos.protocol import ImageLooked, PinView
 from batos.uvm import NoImageYet, open_image
 
@@ -72,10 +73,13 @@ def look_unserved(folder: Path) -> ImageLooked:
     """Return how the files of an image are that nobody serves, without keeping anybody from serving them meanwhile.
 
     Raises:
+        StorageUnusable: a start would refuse it.
         UvmError: it cannot be opened.
         OSError: this user may not read it, or it is not there.
     """
     file = folder / DATA_FILE
+    check_there(file)
+    check_end(file)
     try:
         with open_image(f"file://{quote(str(file))}", read_only=True) as image, image.snapshot() as root:
             return look(folder, pins(root), image.last_tid())

@@ -63,6 +63,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     blobs: tuple[BlobEntry, ...]
     """Every version of every blob, those of the backups before included."""
     missing: tuple[str, ...] = ()
+    """What was wrong with the image's own blobs, one sentence each."""
+    image: str = ""
+    """Which image it is of; empty in the backups of versions that did not say."""
 
 
 def encoded(manifest: Manifest) -> bytes:
@@ -74,7 +77,7 @@ def read_manifest(path: Path) -> Manifest:
     """Return a backup's manifest, compared with its sum.
 
     Raises:
-        CareError: it is damaged or of a later version.
+        CareError: it is damaged, has another name, or is of a later version.
     """
     content = _read(path / MANIFEST)
     sums = dict(_sums(_read(path / SUMS).decode(errors="replace")))
@@ -84,6 +87,10 @@ def read_manifest(path: Path) -> Manifest:
         found = msgspec.json.decode(content, type=Manifest)
     except msgspec.MsgspecError as error:
         raise _damaged(path / MANIFEST, str(error)) from error
+    if found.name != path.name:
+        raise CareError(
+            "backup_renamed", f"{path} holds the backup {found.name}", f"call it {found.name}, or take it away"
+        )
     if found.format > FORMAT:
         raise CareError(
             "backup_newer",
@@ -91,60 +98,6 @@ def read_manifest(path: Path) -> Manifest:
             "use that version",
         )
     return found
-
-
-NO_BACKUPS = (".", "lost+found")
-"""How folders are called that are none: unfinished ones, and what a volume's file system keeps for itself."""
-
-
-def manifests(folder: Path, *, damaged_too: bool = True) -> dict[str, Manifest]:
-    """Return all backups of a folder by name, the oldest state first, whatever the clock said.
-
-    Args:
-        folder: of backups.
-        damaged_too: whether a damaged one is an error; otherwise it is passed over.
-
-    Raises:
-        CareError: one is damaged, or the folder cannot be read.
-    """
-    try:
-        names = [
-            entry.name
-            for entry in folder.iterdir()
-            if entry.is_dir() and not entry.name.startswith(NO_BACKUPS) and (entry / MANIFEST).exists()
-        ]
-    except OSError as error:
-        raise CareError(
-            "backup_folder", f"{folder} cannot be read: {error.strerror}", "name the folder of a backup"
-        ) from error
-    found = []
-    for name in names:
-        try:
-            found.append(read_manifest(folder / name))
-        except CareError:
-            if damaged_too:
-                raise
-    return {manifest.name: manifest for manifest in sorted(found, key=lambda one: (one.tid, one.name))}
-
-
-def chain(known: dict[str, Manifest], last: Manifest) -> list[Manifest]:
-    """Return the backups that are needed for this one, the full one first.
-
-    Raises:
-        CareError: one of them is missing.
-    """
-    links = [last]
-    while links[-1].previous:
-        link = links[-1]
-        before = known.get(link.previous)
-        if before is None or before.end != link.start:
-            raise CareError(
-                "backup_incomplete",
-                f"the backup {link.name} continues {link.previous}, which is missing or another",
-                "restore an older one with --at, or put that folder back",
-            )
-        links.append(before)
-    return links[::-1]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -205,5 +158,5 @@ def _damaged(path: Path, why: str) -> CareError:
     return CareError(
         "backup_damaged",
         f"{path} is damaged: {why}",
-        "take this backup's folder away and restore an older one, or make a new one with `batos image backup --full`",
+        "put it right from another copy of this folder, or take this backup's folder away",
     )

@@ -1,35 +1,27 @@
-"""Moments of the image as people write them."""
+"""Moments of the image as people write them, refused in words of this vessel."""
 
 from __future__ import annotations
 
-import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from batos.image.errors import CareError
-from batos.uvm import NoSuchMoment, tid_at
-
-TID_DIGITS = 16
+from batos.uvm import BadMoment, NoSuchMoment
 
 
-def tid_of(moment: str) -> tuple[bool, str]:
-    """Return whether a moment is a transaction, and up to which one it reaches.
+@contextmanager
+def moment_refused(hint: str) -> Iterator[None]:
+    """Turn what the image says of a moment into an error of this vessel.
+
+    Args:
+        hint: what to do where the moment is one, and cannot be looked at.
 
     Raises:
-        CareError: it is neither a transaction nor a time.
+        CareError: it is no moment, or cannot be looked at.
     """
-    if len(moment) == TID_DIGITS:
-        try:
-            return True, f"{int(moment, 16):016x}"
-        except ValueError:
-            pass
     try:
-        when = dt.datetime.fromisoformat(moment)
-        found = tid_at(when).hex() if when.tzinfo is not None else ""
-    except (ValueError, NoSuchMoment):
-        found = ""
-    if not found:
-        raise CareError(
-            "moment_invalid",
-            f"{moment!r} is neither a transaction nor a time with its zone",
-            "give 16 hexadecimal digits, or for example 2026-01-31T12:00:00+00:00",
-        )
-    return False, found
+        yield
+    except BadMoment as error:
+        raise CareError("moment_invalid", str(error), "name it in one of these ways") from error
+    except NoSuchMoment as error:
+        raise CareError("moment_unknown", str(error), hint) from error

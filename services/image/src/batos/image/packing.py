@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
-from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.FileStorage import packed_version
+from ZODB.FileStorage.fspack import FileStoragePacker
 from ZODB.serialize import referencesf
 
 from batos.image.errors import NO_ROOM, CareError, disk_full
-from batos.image.known_hashes import forget_file
-from batos.image.storage import DATA_FILE, blob_bytes
+from batos.image.storage import DATA_FILE, blob_bytes, swap_in
+from batos.image.swap import Swap
 from batos.protocol import ImagePacked, PinView
 
 DAY_S = 86_400.0
 STEP_S = 0.001
 """A pack time is a float: so much earlier than a pinned transaction it is certainly not later."""
-PACK_FILE = f"{DATA_FILE}.pack"
 _MS = 1000
 _LENGTH_BYTES = 8
 _TID_BYTES = 8
@@ -64,63 +64,118 @@ def horizon(days: float, pins: Iterable[PinView], now: float) -> Horizon:
 def pack(storage: Any, folder: Path, until: Horizon) -> ImagePacked:
     """Pack a storage that is being served. Blocks for as long as it takes; commits go on.
 
+    Where it gave something back, `Swap.owed` says from now on what the image has to be told.
+
     Raises:
-        CareError: it could not be done; the image is as it was.
+        CareError: it could not be done; the sentence says whether the image is as it was.
     """
     began = time.monotonic()
     before = _Sizes.of(storage, folder)
-    stands = earliest = ""
-    swapped = [before.file, before.file]
-
-    def packer(*given: Any) -> Any:
-        nonlocal earliest
-        result = FileStorage.packer(*given)
-        swapped[:] = [storage.getSize()] * 2
-        if result is not None:  # nobody commits until the packed file is in its place
-            swapped[1] = result[0]
-            earliest = stands
-        return result
-
-    storage.packer = packer
+    packing = _Packing(swap_in(folder))
+    storage.packer = packing.packer
     try:
-        stands = _newest_until(storage, folder / DATA_FILE, until.at)
-        forget_file(folder)
+        packing.swap.finish(storage)
+        packing.stands = _newest_until(storage, folder / DATA_FILE, until.at)
         storage.pack(until.at, referencesf)
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise disk_full(
-                f"the packed copy of {folder / DATA_FILE}",
-                error.strerror or str(error),
-                f"nothing was packed and everything is readable; free up to {before.file} bytes there, and then "
-                "`batos image pack`",
-            ) from error
-        raise CareError(
-            "pack_failed",
-            f"packing {folder / DATA_FILE} failed: {error.strerror or error}",
-            "nothing was packed; see to that, and then `batos image pack`",
-        ) from error
     except Exception as error:
-        raise CareError(
-            "pack_failed",
-            f"packing {folder / DATA_FILE} failed: {type(error).__name__}: {error}",
-            "nothing was packed; look for damage with `batos image verify`",
-        ) from error
+        raise packing.said(error, before.file) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / PACK_FILE).unlink()
+        with contextlib.suppress(OSError):  # the next start drops it
+            packing.swap.drop()
     after = _Sizes.of(storage, folder)
     return ImagePacked(
         horizon=until.at,
         held_by=until.held_by,
-        bytes_before=swapped[0],
-        bytes_after=swapped[1],
+        bytes_before=packing.bytes_before or before.file,
+        bytes_after=packing.bytes_after or before.file,
         blob_bytes_before=before.blobs,
         blob_bytes_after=after.blobs,
         objects_before=before.objects,
         objects_after=after.objects,
         duration_ms=round((time.monotonic() - began) * _MS),
-        earliest=earliest,
+        earliest=packing.earliest,
     )
+
+
+class _Packing:
+    """One pack, and how far it came.
+
+    Attributes:
+        swap: its files.
+        stands: the newest transaction up to the horizon.
+        earliest: the same, once the image is about to be packed up to there; empty where nothing was to be given back.
+        bytes_before: the length of the file then.
+        bytes_after: the length of the packed one.
+    """
+
+    def __init__(self, swap: Swap) -> None:
+        self.swap = swap
+        self.stands = self.earliest = ""
+        self.bytes_before = self.bytes_after = 0
+
+    def packer(self, storage: Any, *given: Any) -> Any:
+        """Make the packed copy, and everything ready for it: ZODB's hook, which returns with the commit lock held."""
+        copying = _Copying(storage, *given)
+        try:
+            end = copying.pack()
+        finally:
+            copying.close()
+        if end is None:
+            return None
+        try:
+            self.swap.prepare(self.stands)
+        except BaseException:
+            storage._commit_lock.release()  # noqa: SLF001 - what ZODB's own packer does where it fails
+            raise
+        self.bytes_before, self.bytes_after, self.earliest = storage.getSize(), end, self.stands
+        return end, copying.index
+
+    @property
+    def _is_swapped(self) -> bool:
+        return bool(self.earliest) and not self.swap.packed.exists()
+
+    def said(self, error: Exception, size: int) -> CareError:
+        """Return the words for what went wrong."""
+        file = self.swap.path
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError):
+            why = f"{error.filename or self.swap.packed}: {error.strerror or error}"
+        if self._is_swapped:
+            return CareError(
+                "pack_unfinished",
+                f"{file} was packed, but what it needs no more could not all be taken away: {why}",
+                "see to that; the next pack, or the next start, takes the rest away",
+            )
+        if self.swap.is_half:
+            return CareError(
+                "pack_failed",
+                f"the packed file could not be put in the place of {file}: {why}",
+                "nothing is lost, and nothing can be read: `batos down` and `batos up`, which puts it back",
+            )
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return disk_full(
+                f"the packed copy of {file}",
+                why,
+                f"nothing was packed and everything is readable; free up to {size} bytes there, and then "
+                "`batos image pack`",
+            )
+        helps = (
+            "see to that, and then `batos image pack`"
+            if isinstance(error, OSError)
+            else "look for damage with `batos image verify`"
+        )
+        return CareError("pack_failed", f"packing {file} failed: {why}", f"nothing was packed; {helps}")
+
+
+class _Copying(FileStoragePacker):  # type: ignore[misc]  # ZODB has no types
+    """ZODB's packer, which waits for the disk once more before it begins to keep others from committing."""
+
+    def copyToPacktime(self) -> tuple[int, int]:  # noqa: N802 - ZODB's name
+        """Copy what was committed up to the horizon: most of the file."""
+        found: tuple[int, int] = super().copyToPacktime()
+        self._tfile.flush()
+        os.fsync(self._tfile.fileno())
+        return found
 
 
 def _newest_until(storage: Any, path: Path, at: float) -> str:

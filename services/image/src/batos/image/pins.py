@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
 from BTrees.OOBTree import OOBTree
 
 from batos.image.errors import CareError
-from batos.image.moments import tid_of
+from batos.image.moments import moment_refused
 from batos.protocol import PinView
-from batos.uvm import Image, NoSuchMoment, Root
+from batos.uvm import Image, Root, seen_tid
 
 PINS = "pins"
 """Name to (tid, reason, by whom, when in seconds since the epoch)."""
@@ -40,16 +41,9 @@ def pin(image: Image, name: str, moment: str, *, reason: str, by: str) -> None:
     Raises:
         CareError: the name is taken by another moment, or the moment cannot be looked at.
     """
-    if not name or len(name) > MAX_TEXT or not name.isprintable() or len(reason) > MAX_TEXT or len(by) > MAX_TEXT:
-        raise CareError("pin_invalid", f"a pin has a name of up to {MAX_TEXT} characters", "give it another name")
-    newest = image.last_tid()
-    is_tid, tid = tid_of(moment) if moment else (True, newest)
-    tid = tid if is_tid else min(tid, newest)
-    try:
-        with image.at(tid):
-            pass
-    except NoSuchMoment as error:
-        raise CareError("moment_unknown", str(error), "pin a moment that can be looked at") from error
+    _check(name, reason, by)
+    with moment_refused("pin a moment that can be looked at"), image.at(moment) if moment else image.snapshot() as seen:
+        tid = seen_tid(seen)
 
     def write(root: Root) -> None:
         known: Any = root.get(PINS)
@@ -60,7 +54,7 @@ def pin(image: Image, name: str, moment: str, *, reason: str, by: str) -> None:
             raise CareError(
                 "pin_taken",
                 f"{name!r} pins transaction {there[0]} already",
-                f"choose another name, or `batos image unpin {name}` first",
+                f"choose another name, or `batos image unpin -- {shlex.quote(name)}` first",
             )
         if there is None and len(known) >= MAX_PINS:
             raise CareError("pin_limit", f"there are {MAX_PINS} pins", "unpin what is not needed any more")
@@ -68,6 +62,23 @@ def pin(image: Image, name: str, moment: str, *, reason: str, by: str) -> None:
             known[name] = (tid, reason, by, time.time())
 
     image.run(write, user=by or "architect", note=f"pin {name}")
+
+
+def _check(name: str, reason: str, by: str) -> None:
+    """Refuse texts that cannot be kept or shown.
+
+    Raises:
+        CareError: which, and why.
+    """
+    if not name:
+        raise CareError("pin_invalid", "a pin has a name", "give it one")
+    if not name.isprintable():
+        raise CareError("pin_invalid", f"{name!r} has characters that cannot be shown", "give it another name")
+    for what, text in (("name", name), ("reason", reason), ("author", by)):
+        if len(text) > MAX_TEXT:
+            raise CareError(
+                "pin_invalid", f"the pin's {what} has {len(text)} characters, at most {MAX_TEXT} are kept", "shorten it"
+            )
 
 
 def unpin(image: Image, name: str) -> None:

@@ -11,14 +11,18 @@ from typing import Any
 
 from ZODB.blob import FilesystemHelper, is_blob_record
 from ZODB.FileStorage import FileStorage
+from ZODB.fsIndex import fsIndex
 from ZODB.POSException import POSKeyError
 from ZODB.utils import p64, u64
 
 from batos.image.storage import BLOB_FOLDER, DATA_FILE
+from batos.uvm.file_storage import DurableFileStorage
 
 READ_BYTES = 1 << 20
 MAX_TID = 2**63 - 1
 _LENGTH = struct.Struct(">8s8sQ")
+_BLOB_NAME = f"0x{'[0-9a-f]' * 16}.blob"
+"""Whatever else lies in a folder of blobs is none."""
 _BLOB = b"blob"
 _NO_BLOB = b"none"
 
@@ -32,36 +36,48 @@ class BlobFile:
     path: Path
 
 
-def open_at(folder: Path, tid: str = "") -> FileStorage:
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """Where every object's current record stands, as it was found by reading the file.
+
+    Attributes:
+        position: up to where it was read.
+        tid: the transaction that ends there.
+        index: the records.
+    """
+
+    position: int
+    tid: bytes
+    index: fsIndex
+
+
+def open_at(folder: Path, tid: str = "", index: ReadIndex | None = None) -> FileStorage:
     """Open the image's files for reading alone, beside whoever serves them; up to a transaction where one is given.
 
-    Nothing may be packed meanwhile.
+    The index that lies beside them is not used: what is read is to tell whether that one is right. Nothing may be
+    packed meanwhile.
+
+    Args:
+        folder: of the image's files.
+        tid: the transaction; empty: all there is.
+        index: of somebody who has read the file already; otherwise it is read here.
     """
     stop = p64(min(u64(bytes.fromhex(tid)) + 1, MAX_TID)) if tid else None
     blobs = folder / BLOB_FOLDER
     blob_dir = str(blobs) if blobs.is_dir() else None  # a folder that is missing is not to be made here
-    return _Reader(str(folder / DATA_FILE), read_only=True, stop=stop, blob_dir=blob_dir)
+    return _Reader(str(folder / DATA_FILE), index, read_only=True, stop=stop, blob_dir=blob_dir)
 
 
-class _Reader(FileStorage):  # type: ignore[misc]  # ZODB has no types
-    """Reads up to a transaction, whatever the index beside the file knows already."""
+class _Reader(DurableFileStorage):
+    """Reads the file with the index that it is given, or with none."""
 
-    def __init__(self, name: str, *, stop: bytes | None, **options: Any) -> None:
-        self._before = stop
-        try:
-            super().__init__(name, stop=stop, **options)
-        except BaseException:  # ZODB leaves open what it had opened
-            for attribute in ("_file", "_files"):
-                opened = vars(self).get(attribute)
-                if opened is not None:
-                    opened.close()
-            raise
+    def __init__(self, path: str, index: ReadIndex | None, **options: Any) -> None:
+        self._given = index
+        super().__init__(path, **options)
 
-    def _restore_index(self) -> Any:
-        found = super()._restore_index()
-        if found is not None and self._before is not None and found[2] >= self._before:
-            return None
-        return found
+    def _restore_index(self) -> tuple[fsIndex, int, bytes] | None:
+        given = self._given
+        return None if given is None else (given.index, given.position, given.tid)
 
 
 def oids(storage: Any) -> Iterator[bytes]:
@@ -89,7 +105,7 @@ class BlobFolder:
     def __iter__(self) -> Iterator[BlobFile]:
         """Return every version of every blob, in no order."""
         for _, path in self._helper.listOIDs():
-            for entry in Path(path).glob("*.blob"):
+            for entry in Path(path).glob(_BLOB_NAME):
                 oid, tid = self._helper.splitBlobFilename(str(entry))
                 yield BlobFile(oid, tid, entry)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ZODB.blob import FilesystemHelper
-from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.FileStorage import FileIterator
 
+from batos.image.backup_folder import BackupFolder, found_in
+from batos.image.choosing import Choice, chosen
 from batos.image.errors import NO_ROOM, CareError, disk_full
+from batos.image.image_id import write_image_id
 from batos.image.known_hashes import remember
-from batos.image.manifest import DATA, BlobEntry, Manifest, chain, manifests, stored_blob, sync_folder
-from batos.image.moments import tid_of
+from batos.image.manifest import DATA, BlobEntry, stored_blob, sync_folder
 from batos.image.records import READ_BYTES, BlobFolder, file_hash, open_at, records, root_hash
 from batos.image.reporting import Tell
-from batos.image.storage import BLOB_FOLDER, DATA_FILE, FOLDER_MODE
+from batos.image.storage import BLOB_FOLDER, DATA_FILE, FOLDER_MODE, open_storage
 from batos.protocol import ImageRestored
 
 PARTIAL = ".image-restore"
@@ -27,22 +30,7 @@ PACKED = "p"
 _MS = 1000
 
 
-@dataclass(frozen=True)
-class _Choice:
-    links: Sequence[Manifest]
-    tid: str
-    """Up to which transaction."""
-
-    @property
-    def last(self) -> Manifest:
-        return self.links[-1]
-
-    @property
-    def is_whole(self) -> bool:
-        return self.tid == self.last.tid
-
-
-def restore(backups: Path, image: Path, moment: str, tell: Tell) -> ImageRestored:
+def restore(backups: Path, image: Path, moment: str, tell: Tell, *, of_image: str = "") -> ImageRestored:
     """Make an image from the backups of a folder.
 
     Args:
@@ -50,34 +38,20 @@ def restore(backups: Path, image: Path, moment: str, tell: Tell) -> ImageRestore
         image: the image's folder, which must not be there yet, or be empty.
         moment: the transaction (16 hexadecimal digits) or the time with its zone up to which; empty: all there is.
         tell: is told how far it is.
+        of_image: of which image, where the folder has the backups of several.
 
     Raises:
         CareError: it cannot be done; the sentence says why, and nothing is left behind.
     """
     began = time.monotonic()
-    _refuse_image(image)
-    choice = _choose(manifests(backups), backups, moment)
-    partial = image.parent / PARTIAL
     try:
-        blobs = _check(backups, choice, tell)
+        _refuse_image(image)
+        folder = found_in(backups)
+        choice = chosen(folder, moment, of_image, tell)
         image.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(mode=FOLDER_MODE)
-        try:
-            _write_data(backups, choice, partial / DATA_FILE, tell)
-            if not choice.is_whole:
-                _cut(partial / DATA_FILE, choice.tid)
-            _write_blobs(backups, blobs, partial, tell)
-            objects, digest, size = _look(partial, tell)
-            _compare_root(choice, digest)
-            if choice.is_whole:
-                remember(partial, backups, choice.links)
-            sync_folder(partial)
-            os.replace(partial, image)  # noqa: PTH105 - onto an empty folder, which Path.rename promises nothing of
-            sync_folder(image.parent)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        with _alone(image.parent):
+            _refuse_image(image)
+            made = _make(folder, choice, image, tell)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise disk_full(
@@ -90,19 +64,71 @@ def restore(backups: Path, image: Path, moment: str, tell: Tell) -> ImageRestore
         name=choice.last.name,
         folder=str(image),
         tid=choice.tid,
-        root_hash=digest,
+        root_hash=made.root_hash,
         compared=choice.is_whole,
-        objects=objects,
-        blobs=len(blobs),
-        bytes_written=size,
+        objects=made.objects,
+        blobs=len(choice.blobs),
+        bytes_written=made.size,
         duration_ms=round((time.monotonic() - began) * _MS),
+        missing=tuple(made.missing),
+        passed_over=(*folder.passed_over, *(error.message for error in choice.refused)),
     )
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What was read of the image that was made."""
+
+    root_hash: str
+    objects: int
+    size: int
+    missing: Sequence[str]
+
+
+def _make(folder: BackupFolder, choice: Choice, image: Path, tell: Tell) -> _Made:
+    """Write the image beside its place, read it again, and put it there."""
+    partial = image.parent / PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=FOLDER_MODE)
+    try:
+        _write_data(folder.path, choice, partial / DATA_FILE, tell)
+        if not choice.is_whole:
+            _cut(partial / DATA_FILE, choice)
+        _write_blobs(folder.path, choice.blobs, partial, tell)
+        made = _look(partial, tell)
+        _compare_root(choice, made.root_hash)
+        if choice.is_whole:
+            remember(partial, folder.path, choice.links)
+        if choice.last.image:
+            write_image_id(partial, choice.last.image)
+        sync_folder(partial)
+        os.replace(partial, image)  # noqa: PTH105 - onto an empty folder, which Path.rename promises nothing of
+        sync_folder(image.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return made
+
+
 def _refuse_image(image: Path) -> None:
-    if not image.exists():
-        return
-    if not image.is_dir() or any(image.iterdir()):
+    """Refuse a place that a folder cannot take.
+
+    Raises:
+        CareError: there is an image, a link, or another disk.
+    """
+    if image.is_symlink():
+        raise CareError(
+            "image_place",
+            f"{image} is a symbolic link, in whose place a folder would be put",
+            "take the link away first; the folder can be moved and linked again once it is restored",
+        )
+    if image.is_mount():
+        raise CareError(
+            "image_place",
+            f"{image} is a mount point, in whose place no folder can be put",
+            "mount that disk as the home, or unmount it, restore, and move the files there",
+        )
+    if image.exists() and (not image.is_dir() or any(image.iterdir())):
         raise CareError(
             "image_exists",
             f"{image.parent} has an image already ({image})",
@@ -110,59 +136,25 @@ def _refuse_image(image: Path) -> None:
         )
 
 
-def _choose(known: dict[str, Manifest], backups: Path, moment: str) -> _Choice:
-    """Choose the oldest backup that reaches the moment: the older, the less of its past was packed away."""
-    if not known:
-        raise CareError("backup_none", f"there is no backup in {backups}", "make one with `batos image backup`")
-    ordered = list(known.values())
-    newest = ordered[-1]
-    if not moment:
-        return _Choice(chain(known, newest), newest.tid)
-    is_tid, tid = tid_of(moment)
-    if tid > newest.tid:
-        if is_tid:
-            raise CareError(
-                "moment_unknown",
-                f"the newest backup in {backups} ends with transaction {newest.tid}, before {tid}",
-                "name an earlier one, or none",
-            )
-        return _Choice(chain(known, newest), newest.tid)
-    found = next(manifest for manifest in ordered if manifest.tid >= tid)
-    return _Choice(chain(known, found), tid)
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Keep other restores out of a home; the lock ends with this process.
 
-
-def _check(backups: Path, choice: _Choice, tell: Tell) -> list[BlobEntry]:
-    """Compare every byte that is needed with its hash, before anything is written; return the blobs."""
-    blobs = [blob for blob in choice.last.blobs if blob.tid <= choice.tid]
-    total = sum(link.end - link.start for link in choice.links) + sum(blob.size for blob in blobs)
-    done = 0
-
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-        tell("checking the backup", done, total)
-
-    for link in choice.links:
-        _compare(backups / link.name / DATA, link.sha256, count)
-    for blob in blobs:
-        _compare(stored_blob(backups, blob.sha256), blob.sha256, count)
-    return blobs
-
-
-def _compare(path: Path, sha256: str, count: Callable[[int], None]) -> None:
+    Raises:
+        CareError: another one is at work there.
+    """
+    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        found = file_hash(path, count)
-    except FileNotFoundError:
-        found = ""
-    if found != sha256:
-        raise CareError(
-            "backup_damaged",
-            f"{path} is {'missing' if not found else 'damaged: its SHA-256 is not the one in the manifest'}",
-            "nothing was restored; take an older backup with --at, or another copy of this folder",
-        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CareError("restore_runs", f"another restore into {home} runs", "wait until it has ended") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _write_data(backups: Path, choice: _Choice, path: Path, tell: Tell) -> None:
+def _write_data(backups: Path, choice: Choice, path: Path, tell: Tell) -> None:
     total = choice.last.end
     with path.open("wb") as target:
         for link in choice.links:
@@ -174,9 +166,9 @@ def _write_data(backups: Path, choice: _Choice, path: Path, tell: Tell) -> None:
         os.fsync(target.fileno())
 
 
-def _cut(path: Path, tid: str) -> None:
+def _cut(path: Path, choice: Choice) -> None:
     """End the file with the last transaction up to this one."""
-    last = bytes.fromhex(tid)
+    last = bytes.fromhex(choice.tid)
     end = 0
     transactions = FileIterator(str(path))
     try:
@@ -184,15 +176,17 @@ def _cut(path: Path, tid: str) -> None:
             if transaction.tid <= last:
                 end = transaction._tend + 8  # noqa: SLF001 - a transaction ends with its length, in 8 bytes
             elif transaction.status == PACKED:
+                if choice.refused:  # an older backup would have it, and cannot be used
+                    raise choice.refused[0]
                 raise CareError(
                     "moment_packed",
-                    f"what stood in the image at {tid} was packed away before this backup was made",
+                    f"what stood in the image at {choice.tid} was packed away before this backup was made",
                     "name a later moment, or look for an older backup",
                 )
     finally:
         transactions.close()
     if not end:
-        raise CareError("moment_unknown", f"the image had not begun at {tid}", "name a later moment")
+        raise CareError("moment_unknown", f"the image had not begun at {choice.tid}", "name a later moment")
     os.truncate(path, end)
 
 
@@ -212,37 +206,40 @@ def _write_blobs(backups: Path, blobs: Sequence[BlobEntry], folder: Path, tell: 
             os.fsync(target.fileno())
 
 
-def _look(folder: Path, tell: Tell) -> tuple[int, str, int]:
-    """Read all that was written, as a server will; return the number of objects, the root hash, the file's size."""
-    FileStorage(str(folder / DATA_FILE), blob_dir=str(folder / BLOB_FOLDER)).close()  # leaves the index
+def _look(folder: Path, tell: Tell) -> _Made:
+    """Read all that was written, as a server will."""
+    open_storage(folder).close()  # leaves the index
     blobs = BlobFolder(folder)
+    missing: list[str] = []
 
     def of_blob(oid: bytes, tid: bytes) -> str | None:
         path = blobs.path(oid, tid)
-        return file_hash(path) if path.exists() else None
+        if path.exists():
+            return file_hash(path)
+        missing.append(f"the bytes of blob {oid.hex()} (transaction {tid.hex()}) are not in the backup")
+        return None
 
     storage = open_at(folder)
     try:
         total = len(storage)
-        digest = root_hash(
-            (record for done, record in enumerate(records(storage)) if _told(tell, done, total)), of_blob
-        )
-        return digest.objects, digest.hexdigest(), int(storage.getSize())
+
+        def shown() -> Iterator[tuple[bytes, bytes, bytes]]:
+            for done, record in enumerate(records(storage)):
+                tell("reading what was restored", done, total)
+                yield record
+
+        found = root_hash(shown(), of_blob)
+        return _Made(found.hexdigest(), found.objects, int(storage.getSize()), missing)
     finally:
         storage.close()
         for name in (f"{DATA_FILE}.lock", f"{DATA_FILE}.tmp"):
             (folder / name).unlink(missing_ok=True)
 
 
-def _compare_root(choice: _Choice, digest: str) -> None:
+def _compare_root(choice: Choice, digest: str) -> None:
     if choice.is_whole and digest != choice.last.root_hash:
         raise CareError(
             "restore_differs",
             f"what was restored has the root hash {digest[:16]}…, the backup {choice.last.root_hash[:16]}…",
             "nothing is left of it; restore an older backup with --at",
         )
-
-
-def _told(tell: Tell, done: int, total: int) -> bool:
-    tell("reading what was restored", done, total)
-    return True

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# ZEO takes uvloop wherever it can be imported, and beside uvloop its invalidations come out of order (stale reads).
-sys.modules["uvloop"] = None  # type: ignore[assignment]
-
-from batos.image.clients import ClientServer  # noqa: E402 - it imports ZEO: after the line above
-from batos.image.errors import CareError, StorageUnusable  # noqa: E402
-from batos.image.listening import Listening  # noqa: E402
-from batos.image.packing import Horizon, pack  # noqa: E402
-from batos.image.room import Room  # noqa: E402
-from batos.image.storage import open_storage  # noqa: E402
-from batos.protocol import ImagePacked  # noqa: E402
+from batos.image.clients import ClientServer
+from batos.image.errors import CareError, StorageUnusable
+from batos.image.listening import Listening
+from batos.image.packing import Horizon, pack
+from batos.image.room import Room
+from batos.image.storage import open_storage
+from batos.protocol import ImagePacked
 
 STORAGE_NAME = "1"
 JOIN_TIMEOUT_S = 5.0
@@ -106,6 +102,7 @@ class ImageServer:
             protocol.call_soon_threadsafe(protocol.close)
         acceptor.close()
         self._thread.join(JOIN_TIMEOUT_S)
+        server.disk.shutdown()
         self._storage.close()
         self._listening.closed()
 

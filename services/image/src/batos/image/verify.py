@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from ZODB.blob import is_blob_record
-from ZODB.FileStorage.FileStorage import FileIterator
 from ZODB.POSException import POSKeyError
 from ZODB.serialize import referencesf
 
 from batos.image.errors import StorageUnusable
 from batos.image.known_hashes import KnownHashes, known_hashes
 from batos.image.manifest import CHUNK_DIGITS, stored_blob
-from batos.image.records import BlobFolder, RootHash, file_hash, oids, open_at
+from batos.image.records import BlobFolder, ReadIndex, RootHash, file_hash, oids, open_at
 from batos.image.reporting import Tell
-from batos.image.storage import DATA_FILE, check_file
+from batos.image.saved_index import SavedIndex, index_path, saved_index
+from batos.image.storage import DATA_FILE
+from batos.image.walking import walk
 from batos.image.whereabouts import paths_to
+from batos.image.wholeness import BEGIN, check_end, check_there, how_to_restore, tid_before
 from batos.mind import MindError, adapters, datasets
 from batos.mind.collections import DATASETS, existing, existing_repository
 from batos.protocol import ImageFault, ImageVerified
@@ -63,9 +65,7 @@ class _Verification:
         self._is_served = bool(tid)
         self._tell = tell
         self._known: KnownHashes | None = known_hashes(folder)
-        self._restore = "restore it: `batos image restore DIR --into HOME`"
-        if self._known is not None:
-            self._restore = f"restore it: `batos image restore {self._known.folder} --into HOME`"
+        self._restore = how_to_restore(self._known)
         self._faults: list[tuple[bytes, ImageFault]] = []
         self._found = 0
         self._notes: list[str] = []
@@ -79,8 +79,12 @@ class _Verification:
         root = RootHash(lambda _oid, _tid: None)
         paths: dict[bytes, str] = {}
         try:
-            check_file(self._path)
-            storage = open_at(self._folder, self._tid)
+            size = self._whole_bytes()
+            if size <= BEGIN:
+                self._notes.append("there is nothing in the image yet")
+                return self._report(began, root, paths)
+            self._compare_file(size)
+            storage = open_at(self._folder, self._tid, self._walk(size))
         except StorageUnusable as error:
             self._fault("file", error.message, hint=error.hint)
             return self._report(began, root, paths)
@@ -88,16 +92,8 @@ class _Verification:
             self._fault("file", f"{self._path} cannot be opened: {type(error).__name__}: {error}", hint=self._restore)
             return self._report(began, root, paths)
         self._tid = self._tid or bytes(storage.lastTransaction()).hex()
-        left = self._path.stat().st_size - storage.getSize()
-        if left and not self._is_served:
-            self._notes.append(
-                f"the last {left} bytes of {self._path} are no whole transaction: a commit that was cut off, which the "
-                "next start drops, or the file lacks a part"
-            )
         database = ImageDatabase(storage, Address(uri=f"file://{self._path}", wait_s=0, open_storage=lambda _: storage))
         try:
-            self._compare_file(storage.getSize())
-            self._walk(storage.getSize())
             connection = database.open()
             root = self._records(storage, connection)
             self._contents(connection)
@@ -106,6 +102,23 @@ class _Verification:
         finally:
             database.close()
         return self._report(began, root, paths)
+
+    def _whole_bytes(self) -> int:
+        """Return the length of the file up to the end of its last whole transaction; of one that is served, about.
+
+        Raises:
+            StorageUnusable: a start would refuse it.
+        """
+        check_there(self._path)
+        if self._is_served:  # its end is being written
+            return self._path.stat().st_size
+        ending = check_end(self._path)
+        if ending.torn:
+            self._notes.append(
+                f"the last {ending.torn} bytes of {self._path} are a commit that was cut off before it was finished: "
+                "the next start drops them"
+            )
+        return ending.position
 
     def _fault(self, kind: str, message: str, *, oid: bytes = b"", path: str = "", hint: str = "") -> None:
         self._found += 1
@@ -145,35 +158,43 @@ class _Verification:
                     self._counts["bytes_compared"] = end
                     self._tell("comparing the file with the last backup", end, total)
 
-    def _walk(self, size: int) -> None:
-        """Read every transaction from the file's first byte to the last, its history too."""
-        last = 0
-        named: dict[tuple[int, int], set[bytes]] = {chunk: set() for chunk in self._suspect}
-        transactions = FileIterator(str(self._path))
-        try:
-            for transaction in transactions:
-                if transaction.tid.hex() > self._tid:
-                    break
-                for record in transaction:
-                    for chunk in self._suspect:
-                        if record.pos < chunk[1] and chunk[0] < record.pos + len(record.data or b"") + 64:
-                            named[chunk].add(record.oid)
-                last = transaction._tend + 8  # noqa: SLF001 - a transaction ends with its length, in 8 bytes
-                self._counts["transactions"] += 1
-                self._tell("reading every transaction", last, size)
-            why = "" if last == size else "what follows is no transaction"
-        except Exception as error:  # noqa: BLE001 - a damaged file raises whatever its bytes spell
-            why = f"{type(error).__name__}: {error}"
-        finally:
-            transactions.close()
-        if why:
-            self._fault(
-                "file",
-                f"{self._path} is damaged after byte {last} of {size}: {why}",
-                hint=self._restore,
+    def _walk(self, size: int) -> ReadIndex | None:
+        """Read every transaction, history too; return where the current records stand, for as much as was read."""
+        saved = saved_index(self._path)
+        index = index_path(self._path)
+        if saved is None and index.exists():
+            self._notes.append(
+                f"{index} is not as the image vessel wrote it: it is not used, and the next start makes another"
             )
-        for chunk, found in named.items():
-            self._tell_suspect(chunk, found)
+        found = walk(
+            self._path,
+            size,
+            self._tid,
+            self._suspect,
+            saved,
+            lambda position: self._tell("reading every transaction", position, size),
+        )
+        self._counts["transactions"] = found.transactions
+        if found.wrong:
+            message = f"{self._path} is damaged after byte {found.position} of {size}: {found.wrong}"
+            self._fault("file", message, hint=self._restore)
+        for chunk, named in found.named.items():
+            self._tell_suspect(chunk, named)
+        for oid in found.misled:
+            self._fault(
+                "index",
+                f"{index} leads to another record of it than the newest",
+                oid=oid,
+                hint=f"the file itself is whole: `batos down`, `rm {index}`, `batos up`",
+            )
+        return self._beyond(saved) if found.wrong else found.read
+
+    def _beyond(self, saved: SavedIndex | None) -> ReadIndex | None:
+        """Return what the saved index knows of what follows the damage, unless it knows more than is looked at."""
+        if saved is None:
+            return None
+        tid = tid_before(self._path, saved.position)
+        return None if self._tid and tid.hex() > self._tid else ReadIndex(saved.position, tid, saved.index)
 
     def _tell_suspect(self, chunk: tuple[int, int], found: set[bytes]) -> None:
         known = self._known.name if self._known is not None else ""

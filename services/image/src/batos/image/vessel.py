@@ -7,6 +7,7 @@ import logging
 from typing import ClassVar
 
 from batos.image.caretaker import Caretaker
+from batos.image.errors import CareError
 from batos.image.listening import Listening, TlsPort, UnixSocket
 from batos.image.metrics import ImageCollector
 from batos.image.room import Room
@@ -54,6 +55,10 @@ class ImageVessel(Vessel[ImageSettings]):
         await asyncio.to_thread(server.open)
         _log.info("serving %s on %s", settings.folder / DATA_FILE, listening.address)
         self._caretaker = Caretaker(server, settings, self.peer)
+        try:
+            await self._caretaker.note_packed()
+        except CareError as error:
+            _log.warning("%s; %s", error.message, error.hint)
         self._caretaker.start()
         self.set_ready(True)
 

@@ -8,8 +8,10 @@ are seconds since the epoch; durations say their unit in their name.
 from __future__ import annotations
 
 from batos.protocol.messages.care import (
+    BackupView,
     ImageBackedUp,
     ImageBackup,
+    ImageBackups,
     ImageFault,
     ImageLook,
     ImageLooked,
@@ -194,6 +196,7 @@ Reply = (
     | ImageMigrated
     | MissionUndone
     | ImageBackedUp
+    | ImageBackups
     | ImageRestored
     | ImageVerified
     | ImagePacked
@@ -210,6 +213,7 @@ __all__ = [
     "AdapterRollback",
     "AdapterUnload",
     "AdaptersLoaded",
+    "BackupView",
     "Cancel",
     "ChangeView",
     "ChatMessage",
@@ -232,6 +236,7 @@ __all__ = [
     "HelloWanted",
     "ImageBackedUp",
     "ImageBackup",
+    "ImageBackups",
     "ImageCompare",
     "ImageFault",
     "ImageHistory",

@@ -37,6 +37,46 @@ class ImageBackedUp(Message, frozen=True, kw_only=True):
     duration_ms: int
     missing: tuple[str, ...] = ()
     """Blobs that the image itself lacks or that have another hash than they had, one sentence each."""
+    passed_over: tuple[str, ...] = ()
+    """Backups in that folder that cannot be read, and why."""
+
+
+class BackupView(msgspec.Struct, frozen=True, kw_only=True):
+    """One backup of a folder."""
+
+    name: str
+    restores: bool
+    """Whether all that it needs is there, and was as it was written where it was read."""
+    why: str = ""
+    """Why it cannot be restored."""
+    kind: str = ""
+    made_at: str = ""
+    tid: str = ""
+    image: str = ""
+    """Which image it is of; empty where it does not say."""
+    objects: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    """Of the image's file; blobs are shared."""
+    missing: tuple[str, ...] = ()
+    """What was wrong with the image's own blobs when it was made."""
+
+
+class ImageBackups(Message, frozen=True, kw_only=True):
+    """The backups of a folder, the oldest state first."""
+
+    folder: str
+    backups: tuple[BackupView, ...]
+    faults_found: int
+    duration_ms: int
+    faults: tuple[str, ...] = ()
+    """The first of them."""
+    bytes_read: int = 0
+    """0 where it was only looked whether everything is there."""
+    removed: tuple[str, ...] = ()
+    """Backups that were taken away, or would be."""
+    blobs_removed: int = 0
+    bytes_removed: int = 0
 
 
 class ImageRestored(Message, frozen=True, kw_only=True):
@@ -52,6 +92,10 @@ class ImageRestored(Message, frozen=True, kw_only=True):
     blobs: int
     bytes_written: int
     duration_ms: int
+    missing: tuple[str, ...] = ()
+    """Blobs that the backup itself lacks, one sentence each."""
+    passed_over: tuple[str, ...] = ()
+    """Backups that could not be used, and why."""
 
 
 class ImageVerify(Message, frozen=True, kw_only=True):
