@@ -27,16 +27,16 @@ TRUSTED = {
     ("orchestrator_obj.cycle_prototype", "prototype_"): "def prototype_(self):\n    return self.ancestor\n",
     ("orchestrator_obj.cycle_prototype", "lobby_"): "def lobby_(self):\n    return self.front\n",
 }
-SETS = ["successors", "persona", "name", "mood"]
+SETS = ["tries", "persona", "name", "mood"]
 HELPER = """
-CAPABILITIES = {"self": {"reads": ["friend"]}, WHOM: {"sets": ["successors", "persona", "name", "mood"]}}
+CAPABILITIES = {"self": {"reads": ["friend"]}, WHOM: {"sets": ["tries", "persona", "name", "mood"]}}
 
 def helper_(self, other=None):
     one = self.friend if other is None else other
-    one.set(SLOT, ["COMPLETE"])
+    one.set(SLOT, 9)
 """
 HANDLERS = {
-    "result": "way.set(SLOT, ['COMPLETE'])",
+    "result": "way.set(SLOT, 9)",
     "passed on": "self.send('helper_', way)",
     "passed on by name": "self.helper_(other=way)",
     "passed on in a list": "self.first_([way])",
@@ -99,7 +99,7 @@ def attack(mind: Any, way: str, how: str, slot: str) -> Any:
 def test_a_part_of_the_organization_is_set_by_its_own_methods_alone(mind: Any, way: str, how: str) -> None:
     """Whether it came as a result, was passed on to a second method, or was put into a slot that one names."""
     before = looks(mind)
-    for slot in ("successors", "mood"):
+    for slot in ("tries", "mood"):
         outcome = attack(mind, way, how, slot)
         assert outcome.outcome == "FAILED"
         rule = "guardian" if "slot" in how else "undeclared"
@@ -111,11 +111,11 @@ def test_a_part_of_the_organization_is_set_by_its_own_methods_alone(mind: Any, w
 def test_a_trusted_method_hands_over_a_part_and_the_guardian_keeps_it(mind: Any) -> None:
     """Where no method of a cycle passed it on there are no rights of a caller's: the guardian looks all the same."""
     source = "def _process_synthesis_(self, cycle, host):\n    self.helper_(host.state('VALIDATING'))\n"
-    mind.write("DELEGATING", HELPER.replace("WHOM", "'arguments'").replace("SLOT", "'successors'"), name="helper_")
+    mind.write("DELEGATING", HELPER.replace("WHOM", "'arguments'").replace("SLOT", "'tries'"), name="helper_")
     mind.write("DELEGATING", source, author="architect")
     before = looks(mind)
     outcome = mind.think()
-    assert ": guardian: identity covenant: 'successors' is of a part of the organization" in outcome.error
+    assert ": guardian: identity covenant: 'tries' is of a part of the organization" in outcome.error
     assert looks(mind) == before
 
 

@@ -203,7 +203,10 @@ def test_the_host_ends_a_thought_from_within_the_sandbox(mind: Any) -> None:
         ("host.choose(list(range(1001)), 1, 'x')", "choice_invalid"),
         ("host.choose([1], 1, 'x' * 201)", "choice_invalid"),
         ("host.ask([host.prompt('BRICK', 'step', [host.turn('user', 'x')], 9)] * 65)", "too_many_prompts"),
-        ("host.fail(host.parsed('[' * 100_000)[1], 'so it is')", "it is nested too deeply"),
+        ("host.fail('too_deep', host.parsed('[' * 100_000)[1])", "too_deep"),
+        ("host.fail(5, [1], {})", "failure_invalid"),
+        ("host.fail('No code', 'so it is')", "failure_invalid"),
+        ("host.fail('long', 'y' * 900_000)", "long"),
     ],
 )
 def test_what_the_host_refuses_of_any_method(mind: Any, body: str, code: str) -> None:
@@ -220,6 +223,7 @@ def test_what_the_host_refuses_of_any_method(mind: Any, body: str, code: str) ->
         assert mind.think().outcome == "FAILED"
         (final,) = mind.told.of(EventType.FINAL_OUTCOME)
         assert final["detail"]["code"] == code
+        assert len(final["detail"]["error"]) < 2100
         mind.image.run(lambda root: revert_method(_state(root), HANDLER, 1, author="architect").number)
 
 

@@ -1,13 +1,14 @@
 """What a method of a cycle may do, as it declares it in its own source: reviewed and kept with it.
 
     CAPABILITIES = {
-        "self": {"reads": ["notes"], "sets": ["notes"], "sends": ["area"]},
+        "self": {"reads": ["notes", "friend"], "sets": ["notes"], "sends": ["area"]},
         "friend": {"reads": ["n"], "sends": ["area"]},
         "arguments": {"reads": ["n"]},
         "results": {"sends": ["area"]},
     }
 
-`friend` is a slot of the receiver: its entry holds for the objects that stand in that slot when the call begins.
+`friend` is a slot of the receiver: its entry holds for the objects that stand in that slot when the call begins. What
+reads the slot itself (`self.friend`) is among the reads of `self`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ SELF, ARGUMENTS, RESULTS = "self", "arguments", "results"
 KINDS = ("reads", "sets", "sends")
 MAX_NAMES = 200
 
-UNTOUCHABLE = frozenset({"parents", "codex", "dna", "pillars", "ancestor", "lora_repository"})
-"""Slots that no method of a cycle sets, whatever it declares: who an object is."""
+UNTOUCHABLE = frozenset({
+    "parents", "codex", "dna", "pillars", "ancestor", "lora_repository",
+    "successors", "synthesis_state", "first_state", "cycle_prototype",
+})  # fmt: skip
+"""Slots that no method of a cycle sets, whatever it declares: who an object is, and which way a thought takes."""
 OWN_ONLY = frozenset({"codex", "dna"})
 """Slots that such a method reads of its receiver alone."""
 SPOKEN = frozenset({"set", "send"})
@@ -120,7 +124,10 @@ def forbidden(kind: str, name: str, *, of_self: bool) -> tuple[str, str] | None:
     if name.startswith("_"):
         return "private-name", f"{name!r} begins with an underscore: such names are not for methods of a cycle"
     if kind == "sets" and name in UNTOUCHABLE:
-        return "tampering", f"{name!r} says who an object is: no method of a cycle sets it"
+        return (
+            "tampering",
+            f"{name!r} says who an object is or which way a thought takes: no method of a cycle sets it",
+        )
     if kind == "reads" and name in OWN_ONLY and not of_self:
         return "tampering", f"{name!r} of others is not for methods of a cycle"
     return None

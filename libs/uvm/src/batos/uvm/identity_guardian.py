@@ -11,12 +11,17 @@ from batos.uvm.objects import UvmObject, slots, understands
 PERSONAS = ("ROBIN", "BRICK", "BABS", "ALFRED")
 PILLARS = 3
 STATES = ("IDLE", "DECOMPOSING", "DELEGATING", "SYNTHESIZING", "VALIDATING", "COMPLETE", "FAILED")
+ACTORS = (*PERSONAS, "ORCHESTRATOR")
+"""Who may act in a state."""
 HANDLER = "_process_synthesis_"
 COVENANT = "identity covenant"
 
 
 class IdentityGuardian:
-    """Makes sure that the mind is still itself: its personas, its state machine, its bound adapters."""
+    """Makes sure that the mind is still itself: its personas, its state machine, its bound adapters.
+
+    Personas and states are known by their own `name`, so that none of them stands in another's place.
+    """
 
     @staticmethod
     def check(root: Mapping[str, Any]) -> None:
@@ -36,17 +41,18 @@ def _missing(root: Mapping[str, Any]) -> Iterator[str]:
         yield "lobby: there is none"
         return
     for persona in PERSONAS:
-        yield from _missing_of_persona(lobby, f"{persona.lower()}_prototype_obj")
+        yield from _missing_of_persona(lobby, f"{persona.lower()}_prototype_obj", persona)
     yield from _missing_states(lobby)
     yield from _missing_adapters(lobby)
 
 
-def _missing_of_persona(lobby: UvmObject, slot: str) -> Iterator[str]:
+def _missing_of_persona(lobby: UvmObject, slot: str, name: str) -> Iterator[str]:
     path = f"lobby.{slot}"
     persona = _read(lobby, slot)
     if not isinstance(persona, UvmObject):
         yield f"{path}: the persona is missing"
         return
+    yield from _misnamed(persona, path, name)
     for part in ("codex", "dna"):
         if not _contents(_read(persona, part)):
             yield f"{path}.{part}: it is missing or empty"
@@ -65,8 +71,20 @@ def _missing_states(lobby: UvmObject) -> Iterator[str]:
         state = _read(machine, name)
         if not isinstance(state, UvmObject):
             yield f"{path}.{name}: the state is missing"
-        elif not understands(state, HANDLER):
+            continue
+        yield from _misnamed(state, f"{path}.{name}", name)
+        actor = _read(state, "persona")
+        if actor not in ACTORS:
+            yield f"{path}.{name}.persona: it says {actor!r:.40}, and is one of {', '.join(ACTORS)}"
+        if not understands(state, HANDLER):
             yield f"{path}.{name}: it does not understand {HANDLER}"
+
+
+def _misnamed(part: UvmObject, path: str, name: str) -> Iterator[str]:
+    """Its own name, not an inherited one: so each stands in one place alone."""
+    own = slots(part).get("name")
+    if own != name:
+        yield f"{path}.name: it says {own!r:.40}, and {name} is to stand here"
 
 
 def _missing_adapters(lobby: UvmObject) -> Iterator[str]:

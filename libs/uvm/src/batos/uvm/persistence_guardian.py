@@ -12,23 +12,16 @@ import ast
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+from batos.uvm.absent import absent
+from batos.uvm.at_once import not_at_once
+from batos.uvm.bounds import fault_at, parsed, too_much
 from batos.uvm.capabilities import SPOKEN, Capabilities, declared, forbidden
+from batos.uvm.grammar import of_exceptions, ungrammatical
 from batos.uvm.lost_writes import faults_of_flow
 from batos.uvm.sandbox_errors import Fault, SourceRefused
 
-MAX_CHARS = 20_000
-MAX_NODES = 8_000
-MAX_DEPTH = 60
-"""How deeply a source's syntax may be nested."""
-MAX_BRACKETS = 100
-"""How deeply brackets may be nested: looked at before the source is parsed."""
-MAX_INDENT = 80
-MAX_CHAIN = 400
-"""How many operator signs may follow each other: looked at before the source is parsed."""
 MAX_FAULTS = 50
 REMEMBERED = 1024
-BOUNDS = frozenset({"size", "depth"})
-"""Rules that are about a source as a whole. What breaks them is not read any further."""
 
 MODULES = frozenset({
     "base64", "binascii", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "functools",
@@ -40,7 +33,6 @@ _OUTSIDE = frozenset({
     "__import__", "breakpoint", "compile", "dir", "eval", "exec", "exit", "globals", "input", "locals", "open", "quit",
     "vars",
 })  # fmt: skip
-_ABSENT = frozenset({"bytearray", "classmethod", "memoryview", "object", "property", "staticmethod", "super"})
 _OWN_DUNDERS = frozenset({
     "__add__", "__call__", "__contains__", "__enter__", "__eq__", "__exit__", "__getitem__", "__init__", "__iter__",
     "__repr__", "__str__",
@@ -72,20 +64,24 @@ class PersistenceGuardian:
 
 def faults(name: str, source: str) -> tuple[Fault, ...]:
     """All that is wrong with a source, in its order; empty where nothing is."""
-    too_much = _before_parsing(source)
-    return (too_much,) if too_much is not None else _faults(name, source)
+    bound = too_much(source)
+    return (bound,) if bound is not None else _faults(name, source)
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _faults(name: str, source: str) -> tuple[Fault, ...]:
-    tree = _parsed(source)
+    tree = parsed(source)
     if isinstance(tree, Fault):
         return (tree,)
-    found = [*_of_definition(name, tree), *_of_syntax(name, tree)]
+    no_program = tuple(fault_at(*one) for one in ungrammatical(source, tree))
+    if no_program:
+        return no_program[:MAX_FAULTS]
+    found = [*_of_definition(name, tree), *_of_syntax(name, tree), *of_exceptions(tree)]
     capabilities, misdeclared = declared(tree)
     found += [(wrong.rule, wrong.node, wrong.detail) for wrong in misdeclared]
+    found += [*absent(tree, capabilities, _assigned(tree)), *not_at_once(tree)]
     found += faults_of_flow(name, tree, capabilities)
-    told = {_fault(*one): None for one in found}
+    told = {fault_at(*one): None for one in found}
     ordered = sorted(told, key=lambda fault: (fault.line, fault.column, fault.rule))
     if len(ordered) > MAX_FAULTS:
         ordered = [*ordered[:MAX_FAULTS], Fault("size", 0, 0, f"and {len(ordered) - MAX_FAULTS} more")]
@@ -96,53 +92,6 @@ def _faults(name: str, source: str) -> tuple[Fault, ...]:
 def capabilities_of(source: str) -> Capabilities:
     """What a source without faults declares."""
     return declared(ast.parse(source))[0]
-
-
-def _parsed(source: str) -> ast.Module | Fault:
-    try:
-        tree = ast.parse(source)
-    except (RecursionError, MemoryError):
-        return Fault("depth", 0, 0, "it is nested too deeply for the parser")
-    except (SyntaxError, ValueError) as wrong:
-        line = getattr(wrong, "lineno", 0) or 0
-        return Fault("syntax", line, getattr(wrong, "offset", 0) or 0, str(getattr(wrong, "msg", wrong)))
-    return _too_deep(tree) or tree
-
-
-def _before_parsing(source: str) -> Fault | None:
-    """Bounds that keep the parser itself from harm: it runs in this process."""
-    if len(source) > MAX_CHARS:
-        return Fault("size", 0, 0, f"{len(source)} characters are more than {MAX_CHARS}")
-    depth = chain = 0
-    for line, text in enumerate(source.splitlines(), 1):
-        if len(text) - len(text.lstrip()) > MAX_INDENT:
-            return Fault("depth", line, 1, f"indented by more than {MAX_INDENT}")
-        for column, sign in enumerate(text, 1):
-            chain = chain + 1 if sign in "-+~" else 0
-            depth = depth + 1 if sign in "([{" else max(0, depth - 1) if sign in ")]}" else depth
-            if depth > MAX_BRACKETS or chain > MAX_CHAIN:
-                return Fault("depth", line, column, "brackets or signs are nested too deeply")
-    return None
-
-
-def _too_deep(tree: ast.Module) -> Fault | None:
-    stack: list[tuple[ast.AST, int, ast.AST]] = [(tree, 0, tree)]
-    nodes = 0
-    while stack:
-        node, depth, place = stack.pop()
-        nodes += 1
-        if nodes > MAX_NODES:
-            return Fault("size", 0, 0, f"more than {MAX_NODES} parts of speech: make it two methods")
-        if depth > MAX_DEPTH:
-            return _fault("depth", place, f"nested more than {MAX_DEPTH} deep")
-        stack += [
-            (child, depth + 1, child if hasattr(child, "lineno") else place) for child in ast.iter_child_nodes(node)
-        ]
-    return None
-
-
-def _fault(rule: str, node: ast.AST, detail: str) -> Fault:
-    return Fault(rule, getattr(node, "lineno", 0), getattr(node, "col_offset", -1) + 1, detail)
 
 
 def _of_definition(name: str, tree: ast.Module) -> Iterator[Found]:
@@ -212,8 +161,6 @@ def _of_class(node: ast.ClassDef) -> Iterator[Found]:
 def _of_name(node: ast.Name, assigned: frozenset[str]) -> Iterator[Found]:
     if node.id in _OUTSIDE and isinstance(node.ctx, ast.Load) and node.id not in assigned:
         yield "builtin", node, f"{node.id!r} is not for methods of a cycle"
-    elif node.id in _ABSENT and isinstance(node.ctx, ast.Load) and node.id not in assigned:
-        yield "unsupported", node, f"{node.id!r} is not there in the sandbox"
     elif node.id.startswith("__"):
         yield "private-name", node, f"{node.id!r} is the interpreter's own"
 
@@ -221,8 +168,15 @@ def _of_name(node: ast.Name, assigned: frozenset[str]) -> Iterator[Found]:
 def _of_attribute(node: ast.Attribute) -> Iterator[Found]:
     own = isinstance(node.value, ast.Name) and node.value.id == "self"
     why = forbidden("reads", node.attr, of_self=own)
-    if why is not None:
+    if why is not None and not _is_name_of_type(node):
         yield why[0], node, why[1]
+
+
+def _is_name_of_type(node: ast.Attribute) -> bool:
+    """`type(value).__name__`, which is a text."""
+    made = node.value
+    of_type = isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "type"
+    return node.attr == "__name__" and of_type and isinstance(node.ctx, ast.Load)
 
 
 def _of_call(node: ast.Call) -> Iterator[Found]:
@@ -272,6 +226,8 @@ def _of_import(node: ast.Import) -> Iterator[Found]:
 
 
 def _of_import_from(node: ast.ImportFrom) -> Iterator[Found]:
+    if node.module == "__future__" and [alias.name for alias in node.names] == ["annotations"]:
+        return
     if node.level or node.module not in MODULES:
         yield "import", node, f"{'.' * node.level}{node.module or ''!s} may not be imported"
     for alias in node.names:
@@ -284,7 +240,7 @@ def _of_delete(node: ast.Delete) -> Iterator[Found]:
         if isinstance(target, ast.Name):
             yield "unsupported", target, "`del` is not there: leave the name, or assign None"
         else:
-            yield "lost-write", target, "`del` is not there: build the new value and `self.set(name, value)` it"
+            yield "lost-write", target, "`del` is not there: write `.pop(key)`, on a container of your own"
 
 
 def _one(rule: str, detail: str) -> Callable[[ast.AST], Iterator[Found]]:

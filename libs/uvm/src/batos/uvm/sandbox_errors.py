@@ -18,6 +18,9 @@ RULES = frozenset({
     "unsupported", "value-depth", "value-size", "worker",
 })  # fmt: skip
 """Every rule that may end a call or refuse a source: what the audit names."""
+TELLING = 500
+"""Characters of an exception's text that are passed on."""
+_PASSED = "it passed through live method "
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,18 @@ class SourceRefused(CovenantBroken):
         self.selector = selector
         self.faults = tuple(faults)
         super().__init__(PERSISTENCE_COVENANT, [f"{selector}: {fault}" for fault in faults])
+
+
+def passing(selector: str, author: str, line: int) -> str:
+    """The note on an exception that a trusted method raised, for the cycle's method that it ended."""
+    place = f", line {line}" if line else ""
+    return f"{_PASSED}{selector!r} by {author}{place}"
+
+
+def passed_through(wrong: BaseException) -> list[str]:
+    """Which methods of cycles an exception ended that none of them raised, the innermost first."""
+    notes: list[str] = getattr(wrong, "__notes__", [])
+    return [note.removeprefix(_PASSED) for note in notes if note.startswith(_PASSED)]
 
 
 class SandboxError(UvmError):

@@ -17,7 +17,7 @@ from batos.kernel.asking import Asking
 from batos.kernel.chronicle import ORCHESTRATOR, Chronicle
 from batos.kernel.errors import Fenced, ThoughtFailed
 from batos.kernel.genesis.states import FAILED, LAST
-from batos.kernel.host import SCRATCH, Host
+from batos.kernel.host import SCRATCH, Host, validated_draft
 from batos.kernel.ticket import CycleOutcome, Engine, EventSink, LogSink, Ticket
 from batos.protocol import EventType
 from batos.uvm import (
@@ -34,6 +34,8 @@ from batos.uvm import (
     plain,
     slots,
 )
+from batos.uvm.identity_guardian import ACTORS
+from batos.uvm.sandbox_errors import passed_through
 
 PROMPT_TIMEOUT_S = 240.0
 """How long the answers to one batch of prompts are waited for, in seconds."""
@@ -41,6 +43,9 @@ RUNS = 8
 """How often a thought is thought at most, where its commit meets conflicts or the image goes away for a while."""
 RUNS_TIMEOUT_S = 300.0
 """No further run begins later than this after the first one began, in seconds."""
+MOST_ERROR = 2000
+"""Characters of what is told about a failure."""
+VALIDATING = "VALIDATING"
 MOST_STATES = 32
 """A thought that enters more states than this runs in a circle."""
 
@@ -123,7 +128,7 @@ class Cycle:
                 missions.complete(root, self._ticket, outcome)
                 mind.keep_organization(root, self._ticket.cycle_id, besides={record._p_oid})  # noqa: SLF001 - ZODB's public protocol
                 tid = self._commit(session, outcome)
-            except Exception as wrong:  # a live method may raise anything: it becomes the mission's error
+            except (Exception, SystemExit) as wrong:  # a live method may raise anything: it becomes the mission's error
                 if _is_one(wrong, _PASSED_ON):
                     raise
                 return self._told_failure(wrong, self._doomed(session, thought))
@@ -164,6 +169,8 @@ class Cycle:
             weaver=answer.persona,
             model=answer.model,
             adapter=answer.adapter,
+            prompt_hash=answer.prompt_hash,
+            verbatim=text in answer.text,
             dna_version=int(host.persona(answer.persona).dna["version"]),
             usage=self._asking.usage,
             duration_ms=self._elapsed_ms(),
@@ -173,7 +180,8 @@ class Cycle:
     def _told_success(self, outcome: CycleOutcome) -> CycleOutcome:
         self._chronicle.record(
             EventType.FINAL_OUTCOME,
-            detail={"weaver": outcome.weaver, "personas": list(outcome.personas)},
+            prompt_hash=outcome.prompt_hash,
+            detail={"weaver": outcome.weaver, "personas": list(outcome.personas), "verbatim": outcome.verbatim},
             transaction_id=outcome.tid,
             final_outcome=outcome.outcome,
             adapter=outcome.adapter,
@@ -182,7 +190,7 @@ class Cycle:
         )
         return outcome
 
-    def _told_failure(self, wrong: Exception, reached: dict[str, Any]) -> CycleOutcome:
+    def _told_failure(self, wrong: BaseException, reached: dict[str, Any]) -> CycleOutcome:
         code, error = _reason(wrong)
         outcome = CycleOutcome(
             outcome="FAILED",
@@ -195,7 +203,7 @@ class Cycle:
         )
         self._chronicle.record(
             EventType.FINAL_OUTCOME,
-            detail={"code": code, "error": error, "at": _live_place(wrong), **reached},
+            detail={"code": code, "error": error, "at": _live_place(wrong), **_ended(wrong), **reached},
             final_outcome=outcome.outcome,
             usage=outcome.usage,
             duration_ms=outcome.duration_ms,
@@ -230,17 +238,24 @@ class _Thought:
         # Of the image from now on: what a stopped method changed of it can be taken back.
         host.lobby._p_jar.add(cycle)  # noqa: SLF001 - as above
         host.cycle = self.cycle = cycle
-        self._enter(cycle.synthesis_state)
+        name, state = cycle.synthesis_state.name, cycle.synthesis_state
+        if host.state(name) is not state:
+            host.fail("cycle_invalid", f"the orchestrator began in {state!r}, which is no state of the state machine")
         for _ in range(MOST_STATES):
+            self._enter(name, state)
             following = cycle._process_synthesis_(host)
-            if self._state == LAST:
+            if name == LAST:
                 if SCRATCH in slots(cycle):
                     delattr(cycle, SCRATCH)  # methods that cycles wrote cannot do so themselves
                 return
-            if following == FAILED or following not in cycle.synthesis_state.successors:
-                host.fail("transition_invalid", f"state {self._state} may not lead to {following!r}")
-            cycle.synthesis_state = host.state(following)
-            self._enter(cycle.synthesis_state)
+            if name == VALIDATING:
+                host.validated = host.draft
+            if following == FAILED or following not in state.successors:
+                host.fail("transition_invalid", f"state {name} may not lead to {following!r:.80}")
+            if following == LAST:
+                validated_draft(host)
+            name, state = following, host.state(following)
+            cycle.synthesis_state = state
         host.fail("thought_circles", f"the thought entered {MOST_STATES} states without an end")
 
     def fail(self) -> dict[str, Any]:
@@ -253,39 +268,47 @@ class _Thought:
             self.cycle.synthesis_state = self._host.state(FAILED)
             told = plain(self.cycle._process_synthesis_(self._host)) or {}
             msgspec.json.encode(told)
-        except Exception as wrong:  # a live method may raise anything: it is told beside the first failure
+        except (Exception, SystemExit) as wrong:  # whatever it raises is told beside the first failure
             if _is_one(wrong, _AGAIN):
                 raise
             told = {"failed_handler": _reason(wrong)[1]}
         return {"failed_in": failed_in, **told}
 
-    def _enter(self, state: UvmObject) -> None:
-        self._state = state.name
-        self._chronicle.enter(state.name, self._actor(state))
+    def _enter(self, name: str, state: UvmObject) -> None:
+        actor = state.persona
+        if actor not in ACTORS:
+            self._host.fail("persona_unknown", f"{actor!r:.80} is to act in {name}, and is none of {', '.join(ACTORS)}")
+        self._state = name
+        # The mission's own weaver, where it names one and the state is the weaver's.
+        self._chronicle.enter(name, (self._host.weaver or actor) if name == "SYNTHESIZING" else actor)
 
-    def _actor(self, state: UvmObject) -> str:
-        """Return who acts in a state: the mission's own weaver where it names one and the state is the weaver's."""
-        return str(self._host.weaver or state.persona) if state.name == "SYNTHESIZING" else str(state.persona)
 
-
-def _is_one(wrong: Exception, kinds: tuple[type[Exception], ...]) -> bool:
+def _is_one(wrong: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
     """Whether an error is of these kinds. A busy sandbox is of none: the thought has waited, and would wait again."""
     return isinstance(wrong, kinds) and not isinstance(wrong, SandboxBusy)
 
 
-def _reason(wrong: Exception) -> tuple[str, str]:
+def _reason(wrong: BaseException) -> tuple[str, str]:
     """Return a code and a sentence for why a thought failed."""
+    text = str(wrong)
+    told = text if len(text) <= MOST_ERROR else f"{text[:MOST_ERROR]}… ({len(text)} characters)"
     code = getattr(wrong, "code", "")
     if isinstance(code, str) and code and hasattr(wrong, "message"):
-        return code, str(wrong)
+        return code, told
     if isinstance(wrong, CovenantBroken):
-        return "covenant_broken", str(wrong)
+        return "covenant_broken", told
     if isinstance(wrong, SandboxError):
-        return "method_stopped", str(wrong)
-    return "live_method_failed", f"{type(wrong).__name__}: {wrong}"
+        return "method_stopped", told
+    return "live_method_failed", f"{type(wrong).__name__}: {told}"
 
 
-def _live_place(wrong: Exception) -> str:
+def _ended(wrong: BaseException) -> dict[str, list[str]]:
+    """Return which methods of cycles a failure ended that none of them raised, the innermost first."""
+    methods = passed_through(wrong)
+    return {"methods": methods} if methods else {}
+
+
+def _live_place(wrong: BaseException) -> str:
     """Return the last line of a live method that an error passed through; empty where there was none."""
     for frame in reversed(traceback.extract_tb(wrong.__traceback__)):
         if frame.filename.startswith("<live "):

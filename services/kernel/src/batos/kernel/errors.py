@@ -33,3 +33,7 @@ class Fenced(KernelError):  # noqa: N818 - says what happened to the owner
 
 class ThoughtFailed(KernelError):  # noqa: N818 - an outcome of thinking
     """A cycle cannot go on: the reason becomes the mission's error."""
+
+
+class GivenUp(ThoughtFailed):
+    """A live method says itself that it cannot go on."""

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from batos import mind
 from batos.kernel.asking import Asking, Voice
 from batos.kernel.chronicle import ORCHESTRATOR, Chronicle
-from batos.kernel.errors import ThoughtFailed
+from batos.kernel.errors import GivenUp, ThoughtFailed
 from batos.kernel.prompt import Answer, PartKind, Prompt, Role, Turn, turn
 from batos.kernel.ticket import Ticket
 from batos.mind.lobby import ALFRED
@@ -33,6 +33,7 @@ SCRATCH = "_tmp_synthesis_data"
 MOST_OPTIONS = 1000
 MOST_SALT = 200
 """Bounds of one choice: options, and characters of its salt."""
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PROMPT_HASH = re.compile(r"[0-9a-f]{64}|")
 TOLD = frozenset({
     EventType.ARTIFACT_GENERATED, EventType.DELEGATION_START, EventType.DELEGATION_COMPLETE,
@@ -46,6 +47,7 @@ class Host:
 
     Attributes:
         draft: the proposed answer's text and the answer that it was made of, once there is one.
+        validated: the draft that stood when VALIDATING had last looked at it.
         artifact: the draft that was installed, once it has been.
         cycle: the cycle that runs, once it has begun.
     """
@@ -56,6 +58,7 @@ class Host:
         self._chronicle = chronicle
         self._asking = asking
         self.draft: tuple[str, Answer] | None = None
+        self.validated: tuple[str, Answer] | None = None
         self.artifact: tuple[str, Answer] | None = None
         self.cycle: UvmObject | None = None
 
@@ -102,13 +105,13 @@ class Host:
             found = mind.persona(self._root, name)
             if facet in found.pillars:
                 return found
-        return self.fail("facet_unknown", f"no persona has a pillar named {facet!r}")
+        return self._refuse("facet_unknown", f"no persona has a pillar named {facet!r}")
 
     def state(self, name: str) -> UvmObject:
         """Return the prototype of a state of the state machine."""
         found = None if name.startswith("_") else getattr(self.lobby.psm_prototypes_obj, name, None)
         if not isinstance(found, UvmObject):
-            self.fail("state_unknown", f"the state machine has no state {name!r}")
+            self._refuse("state_unknown", f"the state machine has no state {name!r}")
         return found
 
     def choose(self, options: Sequence[T], count: int, salt: str) -> list[T]:
@@ -118,7 +121,7 @@ class Host:
             ThoughtFailed: there are too many, or the salt is too long.
         """
         if len(options) > MOST_OPTIONS or len(f"{salt}") > MOST_SALT:
-            self.fail(
+            self._refuse(
                 "choice_invalid", f"a choice is among {MOST_OPTIONS} at most, salted by {MOST_SALT} characters at most"
             )
         ranked = sorted(
@@ -131,7 +134,7 @@ class Host:
     def note(self, name: object, value: Any) -> None:
         """Set an entry of the running cycle's scratch data, which ends with the thought; from version 2 on."""
         if self.cycle is None or not isinstance(name, str):
-            self.fail("note_invalid", "notes have names, and are made while a cycle runs")
+            self._refuse("note_invalid", "notes have names, and are made while a cycle runs")
         if SCRATCH not in slots(self.cycle):
             setattr(self.cycle, SCRATCH, {})
         getattr(self.cycle, SCRATCH)[name] = value
@@ -144,7 +147,7 @@ class Host:
         """
         notes = {} if self.cycle is None else slots(self.cycle).get(SCRATCH) or {}
         if name not in notes:
-            self.fail("note_missing", f"nothing is noted under {name!r}", f"there is: {', '.join(map(str, notes))}")
+            self._refuse("note_missing", f"nothing is noted under {name!r}", f"there is: {', '.join(map(str, notes))}")
         return plain(notes[name])
 
     # ---------------------------------------------------------------- asking
@@ -200,7 +203,7 @@ class Host:
         """Return a data covenant of the codex: a JSON Schema."""
         covenants = self.persona(COVENANT_KEEPER).codex["covenants"]
         if name not in covenants:
-            self.fail("covenant_unknown", f"the codex holds no covenant named {name!r}")
+            self._refuse("covenant_unknown", f"the codex holds no covenant named {name!r}")
         schema: dict[str, Any] = plain(covenants[name])
         return schema
 
@@ -231,29 +234,63 @@ class Host:
         """
         kind = EventType(event_type)
         if kind not in TOLD:
-            self.fail("event_reserved", f"{kind} is recorded by the kernel alone")
+            self._refuse("event_reserved", f"{kind} is recorded by the kernel alone")
         is_hash = isinstance(prompt_hash, str) and _PROMPT_HASH.fullmatch(prompt_hash)
         if not is_hash or persona not in {"", ORCHESTRATOR, *mind.PERSONAS}:
-            self.fail("record_invalid", f"{persona!r:.80} is no persona, or {prompt_hash!r:.80} no hash of a prompt")
+            self._refuse("record_invalid", f"{persona!r:.80} is no persona, or {prompt_hash!r:.80} no hash of a prompt")
         if persona:
             self._asking.heard(persona)
         self._chronicle.record(kind, persona=persona, prompt_hash=prompt_hash, detail=plain(detail))
 
     def propose(self, text: object, answer: object) -> None:
-        """Hand over a draft: a text, and the answer that it was made of."""
+        """Hand over a draft: a text, and the answer that it was made of. VALIDATING looks at it before it counts."""
         if not isinstance(text, str) or not isinstance(answer, Answer):
-            self.fail("draft_invalid", "a draft is a text and the answer that it was made of")
+            self._refuse("draft_invalid", "a draft is a text and the answer that it was made of")
         self.draft = (text, answer)
 
     def install(self) -> None:
-        """Let the draft be the mission's answer from the moment in which the thought is committed."""
-        if self.draft is None:
-            self.fail("nothing_to_install", "the thought came to its end without a draft")
-        self.artifact = self.draft
+        """Let the draft be the mission's answer from the moment in which the thought is committed.
+
+        Raises:
+            ThoughtFailed: there is none, or VALIDATING has not looked at it.
+        """
+        self.artifact = validated_draft(self)
 
     def fail(self, code: str, message: str, hint: str = "") -> NoReturn:
-        """End the thought: nothing of it is kept but the reason."""
+        """End the thought: nothing of it is kept but the reason.
+
+        Args:
+            code: for programs, such as `plan_invalid`.
+            message: what is wrong, in one sentence.
+            hint: what to do about it.
+        """
+        if not all(isinstance(text, str) for text in (code, message, hint)) or not _CODE.fullmatch(code):
+            self._refuse(
+                "failure_invalid",
+                "the thought was ended without a proper code and sentence",
+                "write host.fail('plan_invalid', 'what is wrong', 'what to do'), with texts alone",
+            )
+        raise GivenUp(code, message, hint)
+
+    def _refuse(self, code: str, message: str, hint: str = "") -> NoReturn:
         raise ThoughtFailed(code, message, hint)
+
+
+def validated_draft(host: Host) -> tuple[str, Answer]:
+    """Return a thought's draft, after making sure that VALIDATING has looked at it since it was proposed.
+
+    Raises:
+        ThoughtFailed: it has not, or there is no draft.
+    """
+    if host.draft is None:
+        raise ThoughtFailed("nothing_to_install", "the thought came to its end without a draft")
+    if host.draft is not host.validated:
+        raise ThoughtFailed(
+            "draft_not_validated",
+            "the draft was proposed after VALIDATING had its turn, or it never had one",
+            "propose it before VALIDATING, or there",
+        )
+    return host.draft
 
 
 OFFERED: Mapping[type, Rights] = {

@@ -121,7 +121,7 @@ class Metacognition:
         )
         return msgspec.structs.replace(
             record,
-            llm_prompt=redact.json_text(record.llm_prompt),
+            llm_prompt=redact.text(record.llm_prompt),
             llm_response_raw=redact.text(record.llm_response_raw),
             detail=redact.value(record.detail),
         )

@@ -11,52 +11,12 @@ from typing import Any
 
 import msgspec
 
+from batos.kernel.secret_signs import HINT, NAMED, RULES, names_a_secret
 from batos.protocol import new_id
 
 KEY_BYTES = 32
 _DIGITS = 8
-
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
-"""Where a word begins, also behind an escaped line end in JSON."""
-_GAP = r"(?:\\[nr]|\s)"
-
-_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    (
-        "private_key",
-        re.compile(
-            rf"-----BEGIN (?:[A-Z0-9]+ ){{0,3}}PRIVATE KEY-----(?P<secret>{_GAP}*"
-            rf"(?:[A-Za-z-]{{1,32}}: [^\n\"\\]{{0,128}}{_GAP}+)*(?:[A-Za-z0-9+/=\s]|\\[nr])*"
-            r"(?:-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----)?)"
-        ),
-    ),
-    (
-        "url_password",
-        re.compile(
-            _START + r"[a-zA-Z][a-zA-Z0-9+.-]{1,30}://[^\s:/@\"'\\]{0,256}:(?P<secret>[^\s/@\"'\\]{1,512})@",
-        ),
-    ),
-    ("bearer_token", re.compile(_START + r"[Bb]earer\s+(?P<secret>[A-Za-z0-9._~+/-]{16,4096}=*)")),
-    ("jwt", re.compile(_START + r"(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})")),
-    (
-        "api_key",
-        re.compile(
-            _START + r"(?P<secret>sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"
-            r"|glpat-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{20,}|xox[abeprs]-[A-Za-z0-9-]{10,}|A(?:KIA|SIA)[A-Z0-9]{16}"
-            r"|AIza[A-Za-z0-9_-]{35})(?![A-Za-z0-9])"
-        ),
-    ),
-    (
-        "api_key",
-        re.compile(
-            r"(?i)(?:api[_-]?key|secret[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret|passw(?:or)?d)"
-            r"(?:\\?[\"'])?\s{0,3}[:=]\s{0,3}(?:\\?[\"'])?(?P<secret>[A-Za-z0-9._~+/-]{8,512}=*)"
-        ),
-    ),
-)
-_HINT = re.compile(
-    r"(?i)://|-----BEGIN|bearer|eyJ|sk-|gh[pousr]_|github_pat|glpat-|hf_|xox|A[KS]IA|AIza|key|token|secret|passw"
-)
-"""Text without any of this holds nothing that a rule would find; most text is let through by this one look."""
+_PLACEHOLDER = "[redacted"
 
 
 class Redactor:
@@ -66,44 +26,72 @@ class Redactor:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._key_bytes = key
 
     def text(self, text: str) -> str:
-        """Return a text without its secrets. A text that is the inside of a JSON document stays valid JSON."""
-        if _HINT.search(text) is None:
-            return text
-        for kind, pattern in _RULES:
-            text = pattern.sub(lambda match, kind=kind: self._replaced(match, kind), text)  # type: ignore[misc]
-        return text
+        """Return a text without its secrets.
 
-    def json_text(self, document: str) -> str:
-        """Return a JSON document without the secrets in its texts; what is no JSON is taken as text."""
-        if _HINT.search(document) is None:
-            return document
-        try:
-            content = msgspec.json.decode(document)
-        except msgspec.DecodeError:
-            return self.text(document)
-        return msgspec.json.encode(self.value(content)).decode()
+        Where it is a JSON document, names in it say what is secret, too. What is the inside of one stays valid JSON.
+        """
+        if HINT.search(text) is None:
+            return text
+        if text.lstrip()[:1] in {"{", "["}:
+            try:
+                content = msgspec.json.decode(text)
+                cleaned = self.value(content)
+            except (msgspec.DecodeError, RecursionError):
+                return self._by_rules(text)
+            if cleaned != content:
+                return msgspec.json.encode(cleaned).decode()
+        return self._by_rules(text)
 
     def value(self, value: Any) -> Any:
-        """Return plain data without the secrets in its texts, keys among them; sets become lists, as in JSON."""
+        """Return plain data without its secrets; sets become lists, as in JSON.
+
+        A secret is found in texts, keys among them, and under names such as `password`. Numbers are none.
+        """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.value(key) if isinstance(key, str) else key: self.value(item) for key, item in value.items()}
+            return {self._key(key): self._named(key, item) for key, item in value.items()}
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.value(item) for item in value]
         return value
 
+    def _key(self, key: Any) -> Any:
+        return self.text(key) if isinstance(key, str) else key
+
+    def _named(self, name: Any, value: Any) -> Any:
+        return self._hidden(value) if isinstance(name, str) and names_a_secret(name) else self.value(value)
+
+    def _hidden(self, value: Any) -> Any:
+        """Return what stands under the name of a secret without any of its texts."""
+        if isinstance(value, dict):
+            return {self._key(key): self._hidden(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._hidden(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        known = self._by_rules(value)  # so that a secret has one placeholder, whatever it stands under
+        return known if not known or known.startswith(_PLACEHOLDER) else self._placeholder(NAMED, known)
+
+    def _by_rules(self, text: str) -> str:
+        for kind, pattern in RULES:
+            text = pattern.sub(lambda match, kind=kind: self._replaced(match, kind), text)  # type: ignore[misc]
+        return text
+
     def _replaced(self, match: re.Match[str], kind: str) -> str:
-        secret = match["secret"]
-        if secret.startswith("[redacted") or not secret:
+        found = "secret" if match["secret"] is not None else "mixed"
+        secret = match[found]
+        if secret.startswith(_PLACEHOLDER) or not secret:
             return match[0]
-        digits = hmac.new(self._key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:_DIGITS]
-        begin, end = match.span("secret")
+        begin, end = match.span(found)
         start = match.start()
-        return f"{match[0][: begin - start]}[redacted {kind} {digits}]{match[0][end - start :]}"
+        return f"{match[0][: begin - start]}{self._placeholder(kind, secret)}{match[0][end - start :]}"
+
+    def _placeholder(self, kind: str, secret: str) -> str:
+        digits = hmac.new(self._key_bytes, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+        return f"{_PLACEHOLDER} {kind} {digits[:_DIGITS]}]"
 
 
 def redaction_key(path: Path) -> bytes:

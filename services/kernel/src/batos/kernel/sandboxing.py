@@ -1,8 +1,9 @@
 """The kernel's sandbox: in it runs what cycles wrote, bounded by the settings, and what was stopped is told.
 
-What such a method declares it gets, but for two things. Objects that others hand to it as results may be asked and are
-never set. And who belongs to the organization is set by its own methods alone: a persona or a state is not another's to
-change, whether it came as a result, as an argument, or stands in a slot.
+What such a method declares it gets, but for three things. Objects that others hand to it as results may be asked and
+are never set. Who belongs to the organization is set by its own methods alone: a persona or a state is not another's to
+change, whether it came as a result, as an argument, or stands in a slot. And its own methods, too, leave alone what the
+organization is known by: who has which name, who acts where, and who stands where.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from typing import Any
 
 from batos import mind
 from batos.kernel.chronicle import thinking
+from batos.kernel.errors import GivenUp
 from batos.kernel.host import COVENANT_KEEPER, OFFERED
 from batos.kernel.metrics import KernelMetrics
 from batos.kernel.settings import KernelSettings
 from batos.kernel.ticket import LogSink
-from batos.protocol import EventType
+from batos.mind.lobby import PSM_PROTOTYPES
+from batos.protocol import EventType, Transient
 from batos.uvm import BadPath, CovenantBroken, DataGuardian, UvmObject, place_at, plain, slots
 from batos.uvm.capabilities import RESULTS, Capabilities
 from batos.uvm.identity_guardian import COVENANT
 from batos.uvm.sandbox import AuditRecord, Limits, Sandbox
 
+KNOWN_BY = frozenset({"name", "persona"})
+"""What a persona or a state is known by, beside what no method of a cycle sets of any object (`UNTOUCHABLE`)."""
 GOVERNS = "governs"
 """In the codex of who keeps the covenants: path of an object to the name of the covenant that its slots keep."""
 
@@ -76,6 +81,7 @@ def kernel_sandbox(settings: KernelSettings, log: LogSink, metrics: KernelMetric
         grants=granted,
         guard=guard,
         services=OFFERED,
+        passing=(GivenUp, Transient),
     )
 
 
@@ -89,10 +95,11 @@ def granted(_receiver: UvmObject, _method: str, _author: str, declared: Capabili
 def guard(receiver: UvmObject, obj: UvmObject, slot: str, value: Any) -> None:
     """Look at a slot that a cycle's method is about to set.
 
-    Who belongs to the organization is set by its own methods alone. And a value is held against the covenant that
-    governs its slot, where one does: ALFRED's codex may say `governs: {"lobby.brick_prototype_obj": "brick_notes"}`.
-    Then a slot of that object that the covenant has among its properties is set to what the schema says there. The same
-    holds for who inherits from that object, and for its clones. Other slots are free.
+    Who belongs to the organization is set by its own methods alone, and not in what it is known by. And a value is held
+    against the covenant that governs its slot, where one does: ALFRED's codex may say
+    `governs: {"lobby.brick_prototype_obj": "brick_notes"}`. Then a slot of that object that the covenant has among its
+    properties is set to what the schema says there. The same holds for who inherits from that object, and for its
+    clones. Other slots are free.
 
     Args:
         receiver: whose method it is; stored in the image.
@@ -101,14 +108,18 @@ def guard(receiver: UvmObject, obj: UvmObject, slot: str, value: Any) -> None:
         value: what it is to be.
 
     Raises:
-        CovenantBroken: it is another's part of the organization, the value breaks the covenant, or the codex names a
-            covenant that it does not hold.
+        CovenantBroken: it is another's part of the organization, or says how that is organized; the value breaks the
+            covenant, or the codex names a covenant that it does not hold.
     """
     root = receiver._p_jar.root()  # noqa: SLF001 - ZODB's public protocol
-    if obj is not receiver and any(part is obj for part in mind.organized(root)):
-        raise CovenantBroken(
-            COVENANT, [f"{slot!r} is of a part of the organization, which its own methods alone set: send it a message"]
+    is_known_by = slot in KNOWN_BY or _is_place(root, obj, slot)
+    if (obj is not receiver or is_known_by) and any(part is obj for part in mind.organized(root)):
+        why = (
+            "is what the organization is known by: no method of a cycle sets it"
+            if is_known_by
+            else "is of a part of the organization, which its own methods alone set: send it a message"
         )
+        raise CovenantBroken(COVENANT, [f"{slot!r} {why}"])
     kin = list(_kin(obj))
     codex = mind.persona(root, COVENANT_KEEPER).codex
     for path, covenant in codex.get(GOVERNS, {}).items():
@@ -123,6 +134,14 @@ def guard(receiver: UvmObject, obj: UvmObject, slot: str, value: Any) -> None:
                 {"type": "object", "additionalProperties": False, "required": [slot], "properties": {slot: of_slot}},
                 {slot: value},
             )
+
+
+def _is_place(root: mind.Root, obj: UvmObject, slot: str) -> bool:
+    """Whether a part of the organization stands in this slot of the lobby or of the state machine."""
+    front = mind.lobby(root)
+    if obj is front:
+        return slot in mind.LOBBY_SLOTS
+    return obj is slots(front).get(PSM_PROTOTYPES) and isinstance(slots(obj).get(slot), UvmObject)
 
 
 def _kin(obj: UvmObject) -> Iterator[UvmObject]:

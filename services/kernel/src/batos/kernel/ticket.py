@@ -45,6 +45,10 @@ class CycleOutcome:
     model: str = ""
     adapter: str = ""
     """Serving name of the adapter that wove the answer, as the engine reported it; empty for the base model."""
+    prompt_hash: str = ""
+    """Of the prompt whose answer the mission's was made of."""
+    verbatim: bool = False
+    """Whether the mission's answer stands in that answer as it is."""
     dna_version: int = 0
     usage: Usage = field(default_factory=Usage)
     """Tokens of every prompt of the cycle together."""

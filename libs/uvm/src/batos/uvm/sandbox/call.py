@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
-from uuid import UUID
 
 import pydantic_monty as monty
 
@@ -16,9 +16,18 @@ from batos.uvm.calling import Record
 from batos.uvm.capabilities import ARGUMENTS, NONE, RESULTS, SELF, SPOKEN, Capabilities, Rights, forbidden
 from batos.uvm.errors import CovenantBroken, MessageNotUnderstood, NotStorable
 from batos.uvm.objects import UvmObject, find
-from batos.uvm.sandbox.crossing import Crossing, Stopped
+from batos.uvm.sandbox.crossing import Crossing, Stopped, reads_like_no_data
+from batos.uvm.sandbox.handles import Handle, Handles
 from batos.uvm.sandbox.limits import Limits
-from batos.uvm.sandbox_errors import LimitReached, MethodFailed, MethodRefused, SandboxBusy, SandboxError, WorkerLost
+from batos.uvm.sandbox_errors import (
+    TELLING,
+    LimitReached,
+    MethodFailed,
+    MethodRefused,
+    SandboxBusy,
+    SandboxError,
+    WorkerLost,
+)
 
 Services = Mapping[type, Rights]
 """Classes of the vessel whose instances cross as handles, too, and what may be asked of those: slots and messages."""
@@ -40,20 +49,13 @@ _WORKERS_TRIED = 16
 """How many workers in a row may be found dead before they had anything to do."""
 _NEVER_SENT = "while sending a request"
 """How Monty tells that a worker was gone before the source reached it."""
-_TELLING = 500
-"""Characters of an exception's text that are passed on."""
 
 
-class Handle:
-    """What stands for an object in the sandbox. It has nothing: the host answers for it."""
-
-    __slots__ = ("target",)
-
-    def __init__(self, target: Any) -> None:
-        self.target = target
-
-
-_HANDLE = monty.ClassType(Handle, id=UUID(int=1))
+@lru_cache(maxsize=1024)
+def _texts_in(source: str) -> frozenset[str]:
+    """Texts of a source that read like something that is no data."""
+    constants = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    return frozenset(value for value in constants if isinstance(value, str) and reads_like_no_data(value))
 
 
 @dataclass
@@ -92,9 +94,13 @@ class Call:
     services: Services = field(default_factory=dict)
     caller: Call | None = None
     savepoint: Any = None
-    _handles: dict[int, monty.ClassInstance] = field(default_factory=dict)
-    _targets: dict[UUID, Any] = field(default_factory=dict)
+    _handles: Handles = field(default_factory=Handles)
     _rights: dict[int, Rights] = field(default_factory=dict)
+    _texts: set[str] = field(default_factory=set)
+    _snapshot: Any = None
+
+    def __post_init__(self) -> None:
+        self._texts |= _texts_in(self.record[0])
 
     def run(self, pool: monty.Monty, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run it to its end.
@@ -102,7 +108,6 @@ class Call:
         Raises:
             SandboxError: it was stopped; changes since `savepoint` are still there.
         """
-        snapshot: Any = None
         try:
             self._tick()
             inputs = self._inputs(args, kwargs)
@@ -113,17 +118,17 @@ class Call:
                 max_suspensions=self.limits.host_calls + _SLACK,
             )
             with ExitStack() as stack:
-                snapshot = self._begun(stack, pool, limits, inputs)
-                while not isinstance(snapshot, monty.MontyComplete):
+                self._snapshot = self._begun(stack, pool, limits, inputs)
+                while not isinstance(self._snapshot, monty.MontyComplete):
                     self._tick()
-                    snapshot = _crossed(self._answer(snapshot))
+                    self._snapshot = _crossed(self._answer(self._snapshot))
                 self._tick()
-                return self._out(_crossed(lambda: snapshot.output))
+                return self._returned(self._snapshot)
         except Stopped as stopped:
             kind = LimitReached if stopped.limit else MethodRefused
-            raise kind(stopped.rule, *self._who, stopped.detail, self._line(snapshot)) from None
+            raise kind(stopped.rule, *self._who, stopped.detail, self.line) from None
         except monty.MontyError as wrong:
-            raise self._named(wrong, self._line(snapshot)) from None
+            raise self._named(wrong, self.line) from None
 
     def _begun(self, stack: ExitStack, pool: monty.Monty, limits: monty.ResourceLimits, inputs: dict[str, Any]) -> Any:
         """Hand the source to a worker. One that was found dead had begun nothing: the next one gets it."""
@@ -178,7 +183,7 @@ class Call:
         if snapshot.is_os_function:
             what = snapshot.args[0] if name == "import" and snapshot.args else name
             raise Stopped("import" if name == "import" else "outside", f"{what!s:.80} is not for methods of a cycle")
-        target = None if snapshot.object_id is None else self._targets.get(snapshot.object_id)
+        target = self._handles.target(snapshot.object_id)
         if target is not None and name != "__call__":
             return self._message(snapshot, target, name)
         if snapshot.object_id is not None or name in _FORBIDDEN_CALLS:
@@ -186,7 +191,7 @@ class Call:
         return lambda: snapshot.resume({"exc_type": "NameError", "message": f"name {name!r} is not defined"})
 
     def _read(self, snapshot: Any) -> Callable[[], Any]:
-        target = self._targets.get(snapshot.object_id)
+        target = self._handles.target(snapshot.object_id)
         name = snapshot.variable_name
         if target is None or name in SPOKEN:
             return lambda: snapshot.resume()  # noqa: PLW0108 - without a value: that is an error in the sandbox
@@ -222,7 +227,7 @@ class Call:
         except Exception as wrong:
             if type(wrong) not in _CATCHABLE:
                 raise
-            told = {"exc_type": type(wrong).__name__, "message": str(wrong)[:_TELLING]}
+            told = {"exc_type": type(wrong).__name__, "message": str(wrong)[:TELLING]}
             return lambda: snapshot.resume(told)
         crossed = self._into(result, of=RESULTS)
         return lambda: snapshot.resume({"return_value": crossed})
@@ -283,7 +288,7 @@ class Call:
 
     def _objects_in(self, value: Any, rights: Rights) -> None:
         """Grant rights on the objects that stand in a value, when the call begins: later ones do not count."""
-        crossing = Crossing(self.limits, lambda found: self._grant(found, rights))
+        crossing = Crossing(self.limits, lambda found: self._grant(found, rights), self._texts)
         crossing.into(value)
         self._carry(crossing)
 
@@ -300,7 +305,7 @@ class Call:
                 self._grant(target, rights if caller is None else caller.passed_on(target, rights))
             return self._handle(target)
 
-        crossing = Crossing(self.limits, handle)
+        crossing = Crossing(self.limits, handle, self._texts)
         crossed = crossing.into(value)
         self._carry(crossing)
         return crossed
@@ -310,38 +315,41 @@ class Call:
 
         No more than this one has, where this one knows the object. Others are a trusted method's to hand over.
         """
-        return rights & self._rights.get(id(target), NONE) if id(target) in self._handles else rights
+        return rights & self._rights.get(id(target), NONE) if self._handles.knows(target) else rights
 
     def _handle(self, target: Any) -> Any:
         if not isinstance(target, UvmObject) and type(target) not in self.services:
             kind = type(target).__name__
             raise Stopped("cannot-cross", f"a {kind} does not cross: let a trusted method answer with plain data")
-        known = self._handles.get(id(target))
-        if known is None:
-            name = UUID(int=len(self._handles) + 2)
-            known = self._handles[id(target)] = monty.ClassInstance(Handle(target), id=name, class_type=_HANDLE)
-            self._targets[name] = target
-        return known
+        return self._handles.of(target)
+
+    def _returned(self, complete: Any) -> Any:
+        """What the method returned. Where it did so the sandbox does not say."""
+        try:
+            return self._out(_crossed(lambda: complete.output))
+        except Stopped as stopped:
+            raise Stopped(stopped.rule, f"in what it returns: {stopped.detail}", limit=stopped.limit) from None
 
     def _out(self, value: Any) -> Any:
-        crossing = Crossing(self.limits, self._object_of)
+        crossing = Crossing(self.limits, self._object_of, self._texts)
         found = crossing.out(value)
         self._carry(crossing)
         return found
 
     def _object_of(self, value: Any) -> Any:
-        if type(value) is Handle and id(value.target) in self._handles:
+        if isinstance(value, Handle) and self._handles.knows(value.target):
             return value.target
         kind = getattr(value, "name", "") or type(value).__name__
         raise Stopped("not-data", f"{kind!s:.80} is no data: it does not leave the sandbox")
 
     # How it ends
 
-    def _line(self, snapshot: Any) -> int:
-        """The line of the source at which the method stands that asked for something."""
-        if snapshot is None or isinstance(snapshot, monty.MontyComplete):
+    @property
+    def line(self) -> int:
+        """The line of the source at which the method stands that asked for something; 0 where it did not."""
+        if self._snapshot is None or isinstance(self._snapshot, monty.MontyComplete):
             return 0
-        position = snapshot.position
+        position = self._snapshot.position
         return self.record[0].encode("utf-8", "replace")[: position.start].count(b"\n") + 1 if position.filename else 0
 
     def _named(self, wrong: monty.MontyError, line: int) -> SandboxError:
@@ -370,10 +378,20 @@ class Call:
             return LimitReached(rule, *self._who, text, line)
         if kind == "NotImplementedError" and "monty syntax parser" in text:
             return MethodRefused("unsupported", *self._who, text, line)
+        if kind == "RuntimeError" and text.startswith(_BROKEN_OFF):
+            return MethodRefused("unsupported", *self._who, _advised(text.removeprefix(_BROKEN_OFF)), line)
         return MethodFailed(*self._who, kind, text.removeprefix(f"{kind}: "), line)
 
 
 _LIMITS = {"TimeoutError": "time", "MemoryError": "memory", "RecursionError": "recursion"}
+_BROKEN_OFF = "RuntimeError: Internal error in monty: "
+"""How Monty tells that it cannot go on. It does not say where."""
+
+
+def _advised(text: str) -> str:
+    if text.startswith("exceptions can only be called"):
+        return "an exception takes one text and nothing else: write `raise ValueError(f'...')`"
+    return f"the sandbox's Python cannot do this: {text}"
 
 
 def _crossed(step: Callable[[], Any]) -> Any:
@@ -385,7 +403,7 @@ def _crossed(step: Callable[[], Any]) -> Any:
 
 
 def _told(wrong: monty.MontyError) -> str:
-    return str(wrong)[:_TELLING]
+    return str(wrong)[:TELLING]
 
 
 def _last_line(wrong: monty.MontyRuntimeError | monty.MontySyntaxError) -> int:

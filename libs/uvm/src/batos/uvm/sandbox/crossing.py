@@ -29,13 +29,25 @@ PART_BYTES = 32
 MAX_DIGIT_BITS = 13_000
 """Larger whole numbers do not cross: CPython refuses to write them down."""
 
+_TYPE = r"(?:int|float|str|bool|bytes|complex|list|dict|set|frozenset|tuple|type|None)"
 _SHOWN_INSTEAD = re.compile(
-    r"<(?:class|function|bound method|built-in|coroutine object|generator object|module|\w+ object|\w+_iterator)\b.*>"
+    r"<(?:class|function|bound method|built-in|module|(?:[\w.]+ )?[\w.]+ object|\w+_iterator)\b.*>"
     r"|dict_(?:keys|values|items)\(.*\)|range\(-?\d+, -?\d+(?:, -?\d+)?\)|slice\(.*\)|re\.compile\(.*\)"
+    r"|functools\.partial\(.*\)|Context\(prec=.*\)|Field\(name=.*\)"
+    rf"|typing\.\w+(?:\[.*\])?|{_TYPE}(?: \| {_TYPE})+|(?:list|dict|set|frozenset|tuple|type)\[[\w., |\[\]]*\]"
     r"|\[\.\.\.\]|\{\.\.\.\}|<deeply nested>",
     re.DOTALL,
 )
-"""What the sandbox's Python hands over in place of what is no data: its text, without a word."""
+"""What the sandbox's Python hands over in place of what is no data: its text, without a word.
+
+Nothing tells it from a text that reads the same. So such a text is taken for one only where it is known to be one: it
+came into the sandbox, or stands in the source.
+"""
+
+
+def reads_like_no_data(text: str) -> bool:
+    """Whether a text reads like what the sandbox hands over in place of something else."""
+    return _SHOWN_INSTEAD.fullmatch(text) is not None
 
 
 class Stopped(Exception):  # noqa: N818 - it is what happened
@@ -55,11 +67,13 @@ class Crossing:
         limits: how large it may be.
         objects: what becomes of what is no plain data: an object of the image or of the vessel (in), a handle (out);
             raises `Stopped` where it does not cross.
+        texts: texts that read like something that is no data, and are known to be texts; more are added on the way in.
     """
 
-    def __init__(self, limits: Limits, objects: Callable[[Any], Any]) -> None:
+    def __init__(self, limits: Limits, objects: Callable[[Any], Any], texts: set[str]) -> None:
         self._limits = limits
         self._objects = objects
+        self._texts = texts
         self._items = limits.value_items
         self._bytes = limits.value_bytes
 
@@ -77,6 +91,8 @@ class Crossing:
             return value
         if kind in _WEIGHED:
             self._weigh(value)
+            if kind is str and reads_like_no_data(value):
+                self._texts.add(value)
             return value
         if kind in _LISTS:
             self._fits(len(value))
@@ -99,7 +115,7 @@ class Crossing:
             return value
         if kind in _WEIGHED:
             self._weigh(value)
-            if kind is str and value and value[-1] in ")>]}" and _SHOWN_INSTEAD.fullmatch(value):
+            if kind is str and reads_like_no_data(value) and value not in self._texts:
                 raise Stopped("not-data", f"{value[:80]!r} stands for something that is no data, or contains itself")
             return value
         if kind is list:

@@ -10,21 +10,35 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import pydantic_monty as monty
+from transaction.interfaces import TransientError
 
 from batos.uvm.calling import Record
 from batos.uvm.capabilities import Capabilities
+from batos.uvm.errors import CommitFateUnknown, Transient
 from batos.uvm.objects import UvmObject
 from batos.uvm.paths import path_of
 from batos.uvm.persistence_guardian import capabilities_of, faults
 from batos.uvm.sandbox.audit import Audit, AuditRecord
 from batos.uvm.sandbox.call import Allowance, Call, Guard, Services
 from batos.uvm.sandbox.limits import Limits
-from batos.uvm.sandbox_errors import Fault, LimitReached, MethodRefused, SandboxBusy, SandboxError, SandboxMisuse
+from batos.uvm.sandbox_errors import (
+    TELLING,
+    Fault,
+    LimitReached,
+    MethodRefused,
+    SandboxBusy,
+    SandboxError,
+    SandboxMisuse,
+    passed_through,
+    passing,
+)
 
 Grants = Callable[[UvmObject, str, str, Capabilities], Capabilities]
 """What a method gets of what it declares: (receiver, method, author, declared); the default is all of it."""
 
 WORKERS = 4
+_PASSING = (TransientError, Transient, CommitFateUnknown, KeyboardInterrupt)
+"""What is no failure of the method that it ends: the image is away, others wrote the same, a person ends it all."""
 _GRACE_S = 0.5
 """How much longer than it may a worker can take, before it is ended from outside."""
 
@@ -43,6 +57,7 @@ class Sandbox:
         guard: looks at every slot that is to be set.
         services: classes of the vessel whose instances cross as handles, and what may be asked of them, where the
             method declares it (for `arguments` or `results`).
+        passing: what the vessel raises that is no failure of the method: what it asked for, or what passes by.
     """
 
     def __init__(
@@ -54,12 +69,14 @@ class Sandbox:
         grants: Grants | None = None,
         guard: Guard | None = None,
         services: Services | None = None,
+        passing: tuple[type[BaseException], ...] = (),
     ) -> None:
         self._audit = audit
         self._limits = limits or Limits()
         self._grants = grants
         self._guard = guard
         self._services = services or {}
+        self._passing = (*_PASSING, *passing)
         self._workers = workers
         self._free = threading.Semaphore(workers)
         self._lock = threading.Lock()
@@ -101,7 +118,8 @@ class Sandbox:
 
         Raises:
             SandboxError: it was stopped. Whatever it changed was taken back.
-            What a trusted method raised that it called, unless that is one of Python's plain exceptions.
+            What a trusted method raised that it called, unless that is one of Python's plain exceptions. It carries a
+            note of the method (`passed_through`).
         """
         call: Call | None = None
         caller: Call | None = getattr(self._running, "call", None)
@@ -123,15 +141,27 @@ class Sandbox:
                 self._running.call = call
                 return call.run(pool, args, kwargs)
         except BaseException as wrong:
-            where = path_of(receiver) if isinstance(wrong, SandboxError) else ""  # a new object has none afterwards
+            is_told = isinstance(wrong, SandboxError) or not isinstance(wrong, self._passing)
+            where = path_of(receiver) if is_told else ""  # a new object has none afterwards
             if call is not None and call.savepoint is not None:
                 _take_back(receiver, call.savepoint)
-            if isinstance(wrong, SandboxError) and not wrong.audited:
-                wrong.audited = True
-                self._tell(AuditRecord(wrong.author, name, where, wrong.rule, wrong.detail, wrong.line, time.time()))
+            if is_told:
+                self._account(wrong, name, record[2], where, 0 if call is None else call.line)
             raise
         finally:
             self._running.call = caller
+
+    def _account(self, wrong: BaseException, name: str, author: str, where: str, line: int) -> None:
+        """Tell what ended a call. What ends the calls around it, too, is told once."""
+        if isinstance(wrong, SandboxError):
+            told, wrong.audited = wrong.audited, True
+            rule, detail, line = wrong.rule, wrong.detail, wrong.line
+        else:  # it reaches the caller as it is: what it passed through is noted on it
+            told = bool(passed_through(wrong))
+            wrong.add_note(passing(name, author, line))
+            rule, detail = "exception", f"{type(wrong).__name__}: {wrong}"[:TELLING]
+        if not told:
+            self._tell(AuditRecord(author, name, where, rule, detail, line, time.time()))
 
     def refused(self, receiver: UvmObject, name: str, author: str, faults: Sequence[Fault]) -> None:
         """Take note that a source was refused when it was to be installed."""
