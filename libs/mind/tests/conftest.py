@@ -25,8 +25,10 @@ def make_organization(root: Root) -> None:
     for name in PERSONAS:
         dna: dict[str, Any] = {"temperature": 0.5, "base_model_id": "", "version": 1, "adapters": {}, "previous": {}}
         pillars = {f"pillar_{number}_facet_": "Be one of three." for number in range(3)}
-        setattr(front, persona_slot(name), UvmObject(dna=dna, codex={"voice": f"I am {name}."}, pillars=pillars))
-    front.psm_prototypes_obj = UvmObject(**{state: UvmObject(_process_synthesis_="stands here") for state in STATES})
+        codex = {"voice": f"I am {name}."}
+        setattr(front, persona_slot(name), UvmObject(name=name, dna=dna, codex=codex, pillars=pillars))
+    states = {name: UvmObject(name=name, persona="ORCHESTRATOR", _process_synthesis_="stands here") for name in STATES}
+    front.psm_prototypes_obj = UvmObject(**states)
     create_collections(root)
 
 

@@ -8,8 +8,8 @@ import pytest
 from ZODB.POSException import ConflictError
 
 from batos.mind import compatibility
-from batos.mind.compatibility import Incompatible, Kernel, Span
-from batos.uvm import Image, install_method
+from batos.mind.compatibility import Incompatible, Kernel, Span, StruckOff
+from batos.uvm import Image, Transient, install_method
 
 OLD = Kernel("kernel-1", "k1", "0.1.0", host=Span(1, 2), image=Span(1, 2))
 PATH = "lobby.hum_"
@@ -44,6 +44,26 @@ def test_of_a_kernel_and_what_it_lacks_one_is_refused(image: Image, change: str,
             late.commit()
     with pytest.raises(Incompatible, match=r"kernel-1 \(release 0.1.0\) serves 1 to 2"):
         image.run(second)
+
+
+def test_a_kernel_stands_in_the_image_until_it_is_struck_off(image: Image) -> None:
+    """Who declares the record current meets a conflict where it is struck off meanwhile."""
+    image.run(lambda root: compatibility.register(root, OLD))
+    with image.session() as session:
+        session.read_current(compatibility.standing(session.begin(), "k1"))
+        image.run(lambda root: compatibility.unregister(root, {"k1"}))
+        session.root["lobby"].motto = "on"
+        with pytest.raises(ConflictError):
+            session.commit()
+        with pytest.raises(StruckOff, match="does not list the kernel with incarnation k1") as caught:
+            compatibility.standing(session.begin(), "k1")
+        assert isinstance(caught.value, Transient)
+
+
+def test_in_an_image_that_knows_no_kernels_none_stands(image: Image) -> None:
+    """Neither before the first one has registered."""
+    with image.snapshot() as root, pytest.raises(StruckOff):
+        compatibility.standing(root, "k1")
 
 
 def test_a_deleted_method_asks_for_nothing(image: Image) -> None:

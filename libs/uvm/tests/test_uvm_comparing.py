@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree, OOTreeSet
 
 from batos.uvm import (
     Difference,
     NoAncestor,
+    PersistentList,
     Root,
     Session,
     UvmObject,
@@ -128,6 +131,52 @@ def test_values_are_the_same_by_what_they_hold(root: Root) -> None:
     assert compare(UvmObject(a=1), UvmObject(a=True)).differences != ()
     assert compare(UvmObject(a=one), UvmObject(a=one)).differences == ()
     assert compare(UvmObject(a=one), UvmObject(a=other)).differences != ()
+
+
+def test_what_is_no_number_is_the_same_each_time(root: Root, session: Session) -> None:
+    """A NaN, in whatever holds it, does not change by being stored and loaded."""
+    nan = float("nan")
+    held = {"n": nan, "row": (nan, [nan]), "of": {nan: 1}, "some": {nan, 1}, "zone": frozenset({(nan, 1)})}
+    root["lobby"].one = UvmObject(**held, exact=Decimal("sNaN"), pair=complex(0, nan))
+    root["lobby"].other = root["lobby"].one._clone_persistent_()
+    session.commit()
+    lobby = session.begin()["lobby"]
+    lobby._p_jar.cacheMinimize()
+    assert compare(lobby.other).differences == ()
+    lobby.other.row[1].append(nan)
+    lobby.other.some.add(2)
+    assert [one.name for one in compare(lobby.other).differences] == ["row", "some"]
+
+
+def test_counters_and_blobs_are_shown_by_what_they_hold() -> None:
+    """Not by where they are in memory."""
+    one = UvmObject(count=Length(1), bytes=store_blob(b"1"))
+    other = UvmObject(count=Length(2), bytes=store_blob(b"2"))
+    bytes_, count = compare(one, other).differences
+    assert (count.before, count.after) == ("2", "1")
+    assert bytes_.after.startswith("<a blob of 1 bytes, SHA-256 6b86b273ff34")
+    assert bytes_.before.startswith("<a blob of 1 bytes, SHA-256 d4735e3a265e")
+
+
+def test_values_that_are_deep_or_stand_in_many_places() -> None:
+    """Comparing them ends, and soon."""
+    values = []
+    for last in (1, 1, 2):
+        deep: Any = [last]
+        wide: Any = [last]
+        for _ in range(2000):
+            deep = PersistentList([deep])
+        for _ in range(90):
+            wide = PersistentList([wide, wide])
+        values.append(UvmObject(deep=deep, wide=wide))
+    one, same, other = values
+    assert compare(one, same).differences == ()
+    assert [found.name for found in compare(one, other).differences] == ["deep", "wide"]
+
+
+def test_keys_are_compared_with_their_types() -> None:
+    """As values are: 1 is not True."""
+    assert compare(UvmObject(a={1: 0}, b={1}), UvmObject(a={True: 0}, b={True})).same == 0
 
 
 def test_values_that_contain_themselves(root: Root) -> None:

@@ -55,6 +55,7 @@ PLAN = an_object(
     },
     ["goal", "steps"],
 )
+TEXT = {"type": "string", "maxLength": 5}
 STEP = {"persona": "BRICK", "effort": 2, "class": 0.5, "model_fields": True, "level": 1}
 GOOD = {"goal": "x", "steps": [STEP, {"persona": "BABS"}], "ünüsual name": False}
 
@@ -104,6 +105,32 @@ def test_data_that_breaks_its_covenant_is_refused_with_the_place(change: dict[st
     assert all(error.startswith(place) for error in caught.value.errors)
 
 
+def test_a_property_may_have_a_name_that_a_model_would_make_up() -> None:
+    """It is required all the same."""
+    number = {"type": "integer"}
+    schema = an_object({"property_1": TEXT, "_x": number, "property_": number, "class": number})
+    data = {"property_1": "a", "_x": 1, "property_": 2, "class": 3}
+    assert validate(schema, data) == data
+    for name in data:
+        with pytest.raises(CovenantBroken, match=f"{name}: Field required"):
+            validate(schema, {other: value for other, value in data.items() if other != name})
+
+
+def test_data_without_an_end_is_refused() -> None:
+    """An artifact or schema that contains itself, or is as deep as if it did."""
+    loop = PersistentDict({"goal": "x"})
+    loop["steps"] = loop
+    deep = PersistentDict()
+    for _ in range(3000):
+        deep = PersistentDict({"goal": deep})
+    for data in (loop, deep):
+        with pytest.raises(CovenantBroken, match="data covenant: the artifact: nested more than 100 deep") as caught:
+            validate(PLAN, data)
+        assert caught.value.covenant == "data covenant"
+        with pytest.raises(CovenantBroken, match="schema: it is not JSON: nested more than 100 deep"):
+            model_from_schema("Endless", data)
+
+
 @pytest.mark.parametrize("data", [None, [], "text", 3])
 def test_an_artifact_is_an_object(data: Any) -> None:
     """Anything else is refused."""
@@ -118,9 +145,6 @@ def test_an_artifact_with_many_errors_is_reported_briefly() -> None:
         validate(schema, {"items": ["x"] * 1000})
     assert len(caught.value.errors) == 21
     assert caught.value.errors[-1] == "and 980 more"
-
-
-TEXT = {"type": "string", "maxLength": 5}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +183,7 @@ TEXT = {"type": "string", "maxLength": 5}
         (an_object({"a": {"type": "boolean", "enum": [True]}}), "schema.properties.a.enum: "),
         (an_object({f"p{number}": TEXT for number in range(101)}), "schema.properties: 101 properties"),
         (an_object({"a": object()}), "it is not JSON"),
+        (an_object({"a": {"type": "number", "minimum": float("nan")}}), "it is not JSON"),
     ],
 )
 def test_a_schema_outside_of_the_subset_is_refused_with_the_place(schema: Any, place: str) -> None:
@@ -226,13 +251,16 @@ def an_organization() -> dict[str, Any]:
         handler, "_process_synthesis_", "def _process_synthesis_(self, cycle): return cycle", author="genesis"
     )
     lobby = UvmObject(
-        psm_prototypes_obj=UvmObject(**{name: UvmObject([handler]) for name in STATES}),
+        psm_prototypes_obj=UvmObject(
+            **{name: UvmObject([handler], name=name, persona="ORCHESTRATOR") for name in STATES}
+        ),
         pLLM_obj=UvmObject(lora_repository=OOBTree({"brick-1": UvmObject()})),
     )
     for persona in PERSONAS:
         dna = {"temperature": 0.5, "base_model_id": "m", "version": 1, "adapters": {}, "previous": {}}
         pillars = {f"{name}_facet_": "Be brief." for name in "abc"}
-        setattr(lobby, f"{persona.lower()}_prototype_obj", UvmObject(codex="stands", dna=dna, pillars=pillars))
+        found = UvmObject(name=persona, codex="stands", dna=dna, pillars=pillars)
+        setattr(lobby, f"{persona.lower()}_prototype_obj", found)
     return {"lobby": lobby}
 
 
@@ -281,6 +309,27 @@ def _no_handler(lobby: Any) -> str:
     return "lobby.psm_prototypes_obj.FAILED: it does not understand _process_synthesis_"
 
 
+def _one_persona_in_anothers_place(lobby: Any) -> str:
+    lobby.alfred_prototype_obj = lobby.brick_prototype_obj
+    return "lobby.alfred_prototype_obj.name: it says 'BRICK', and ALFRED is to stand here"
+
+
+def _one_persona_that_inherits_its_name(lobby: Any) -> str:
+    lobby.alfred_prototype_obj = UvmObject([lobby.alfred_prototype_obj])
+    return "lobby.alfred_prototype_obj.name: it says None, and ALFRED is to stand here"
+
+
+def _one_state_in_anothers_place(lobby: Any) -> str:
+    lobby.psm_prototypes_obj.VALIDATING = lobby.psm_prototypes_obj.COMPLETE
+    return "lobby.psm_prototypes_obj.VALIDATING.name: it says 'COMPLETE', and VALIDATING is to stand here"
+
+
+def _nobody_acts(lobby: Any) -> str:
+    lobby.psm_prototypes_obj.IDLE.persona = "JOKER"
+    names = "ROBIN, BRICK, BABS, ALFRED, ORCHESTRATOR"
+    return f"lobby.psm_prototypes_obj.IDLE.persona: it says 'JOKER', and is one of {names}"
+
+
 def _no_adapter(lobby: Any) -> str:
     lobby.brick_prototype_obj.dna["adapters"] = {"model-hash": "brick-2"}
     return "lobby.brick_prototype_obj.dna.adapters['model-hash']: the adapter brick-2 is not in the repository"
@@ -293,7 +342,21 @@ def _no_repository(lobby: Any) -> str:
 
 @pytest.mark.parametrize(
     "loss",
-    [_no_persona, _no_codex, _no_dna, _two_pillars, _no_machine, _no_state, _no_handler, _no_adapter, _no_repository],
+    [
+        _no_persona,
+        _no_codex,
+        _no_dna,
+        _two_pillars,
+        _no_machine,
+        _no_state,
+        _no_handler,
+        _one_persona_in_anothers_place,
+        _one_persona_that_inherits_its_name,
+        _one_state_in_anothers_place,
+        _nobody_acts,
+        _no_adapter,
+        _no_repository,
+    ],
     ids=lambda loss: loss.__name__,
 )
 def test_whatever_the_organization_lost_is_named(loss: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
+from types import ModuleType
 
 import pytest
 
@@ -18,7 +20,9 @@ from batos.uvm import (
     method_history,
     method_of,
     own_methods,
+    revert_method,
     slots,
+    undo,
 )
 from batos.uvm.compiling import function_of
 
@@ -60,6 +64,37 @@ def test_versions_keep_source_author_time_and_hash(image: Image) -> None:
         assert own_methods(root["lobby"]) == {"greet": second}
 
 
+def test_after_an_undo_an_older_version_is_in_force(image: Image) -> None:
+    """The newest one is not taken for it: reverting and installing go by what really runs."""
+    for number in (1, 2):
+        with image.transaction() as root:
+            install_method(root["lobby"], "greet", f"def greet(self): return {number}", author="architect")
+    with image.transaction() as root:
+        undo(root, image.last_tid())
+    with image.transaction() as root:
+        lobby = root["lobby"]
+        assert (lobby.greet(), own_methods(lobby)["greet"].number) == (1, 1)
+        assert revert_method(lobby, "greet", 1, author="architect").number == 1
+        assert install_method(lobby, "greet", "def greet(self): return 1", author="architect").number == 1
+        assert len(method_history(lobby, "greet")) == 2
+        again = install_method(lobby, "greet", "def greet(self): return 2", author="architect")
+        assert (again.number, lobby.greet()) == (3, 2)
+        assert method_of(lobby, "greet") == (lobby, again)
+
+
+def test_trust_comes_back_with_a_trusted_version(image: Image) -> None:
+    """Although a cycle has installed the same text since; who of the trusted wrote it makes no difference."""
+    source = "def greet(self):\n    return 1\n"
+    with image.transaction() as root:
+        install_method(root["lobby"], "greet", source, author="genesis")
+        assert install_method(root["lobby"], "greet", source, author="cycle-7").author == "cycle-7"
+        back = revert_method(root["lobby"], "greet", 1, author="architect")
+        assert (back.number, back.author, root["lobby"].greet()) == (3, "architect", 1)
+        assert revert_method(root["lobby"], "greet", 1, author="architect") == back
+        assert revert_method(root["lobby"], "greet", 2, author="architect").author == "cycle-7"
+        assert revert_method(root["lobby"], "greet", 2, author="architect").number == 4
+
+
 def test_installing_what_is_in_force_changes_nothing(image: Image) -> None:
     """Genesis may run twice without a second version."""
     with image.transaction() as root:
@@ -78,12 +113,47 @@ def test_the_host_that_a_method_needs(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["HOST: int", "HOST: str = '2'", "HOST: int = 0", "HOST = 2\nHOST: int = 2", "HOST = x = 2"]
+    "line",
+    [
+        "HOST: int",
+        "HOST: str = '2'",
+        "HOST: int = 0",
+        "HOST = True",
+        "HOST = 2\nHOST: int = 2",
+        "HOST = x = 2",
+        "HOST, X = 99, 1",
+        "if 1:\n    HOST = 99",
+        "HOST = 2\nfor HOST in (3, 4): pass",
+        "HOST = 2\ndel HOST",
+        "HOST = 2\nHOST += 1",
+        "from math import pi as HOST",
+        "import HOST",
+        "def HOST(): pass",
+        "class HOST: pass",
+        "try: pass\nexcept Exception as HOST: pass",
+        "match 1:\n    case HOST: pass",
+        "match {}:\n    case {**HOST}: pass",
+        "def other():\n    global HOST\n    HOST = 3",
+        "print(HOST := 3)",
+    ],
 )
 def test_a_host_that_is_none(line: str) -> None:
-    """Is refused where it is installed, never taken for the first version."""
-    with pytest.raises(BrokenMethod, match="HOST is assigned once, a whole number"):
+    """Is refused where it is installed, never taken for the first version, in whatever way and place it is bound."""
+    with pytest.raises(BrokenMethod, match=r"line \d: HOST is assigned once, a whole number from 1, at the top level"):
         install_method(UvmObject(), "greet", f"{line}\n\n\ndef greet(self): return 1\n", author="genesis")
+
+
+def test_a_source_that_was_stored_before_it_would_be_refused() -> None:
+    """It needs what it says at its top level: nobody fails to awaken on it."""
+    assert host_needed("HOST = 2\n\n\ndef greet(self):\n    HOST = 3\n    return HOST\n") == 2
+    assert host_needed("if 1:\n    HOST = 3\n\n\ndef greet(self): return 1\n") == 1
+
+
+def test_a_host_may_be_read() -> None:
+    """By the method itself, too."""
+    obj = UvmObject()
+    install_method(obj, "greet", "HOST = 2\n\n\ndef greet(self): return HOST\n", author="genesis")
+    assert obj.greet() == 2
 
 
 def test_a_slot_and_a_method_of_one_name_replace_each_other(session: Session) -> None:
@@ -165,18 +235,50 @@ def test_source_that_is_no_method_is_refused_when_it_is_installed(source: str, w
     """The error says what is wrong, and nothing changes."""
     obj = UvmObject()
     with pytest.raises(BrokenMethod, match=why):
-        install_method(obj, "say", source, author="cycle-1")
+        install_method(obj, "say", source, author="architect")
     assert not hasattr(obj, "say")
 
 
 @pytest.mark.parametrize(
-    "source",
-    ["def say(self): pass\nsay = None", "1/0\ndef say(self): pass", "def say(self): 1\nraise AttributeError('x')"],
+    ("source", "why"),
+    [
+        ("def say(self): pass\nsay = None", "line 2: its source defines a NoneType under that name"),
+        ("\n1/0\ndef say(self): pass", "line 1: its source cannot be loaded: ZeroDivisionError"),
+        ("def say(self): 1\nraise AttributeError('x')", "line 2: its source cannot be loaded: AttributeError: x"),
+        ("import no_such_module\ndef say(self): pass", "line 1: its source cannot be loaded: ModuleNotFoundError"),
+        ("raise SystemExit(1)\ndef say(self): pass", "line 1: its source cannot be loaded: SystemExit"),
+        ("@property\ndef say(self): pass", "line 2: its source defines a property under that name, not a function"),
+        ("@staticmethod\ndef say(self): pass", "line 2: its source defines a staticmethod under that name"),
+        ("def say(self): pass\ndel say", "its source cannot be loaded: KeyError: 'say'"),
+    ],
 )
-def test_source_that_fails_when_it_is_loaded_says_so_at_the_call(session: Session, source: str) -> None:
+def test_source_that_can_never_run_is_refused_when_it_is_installed(source: str, why: str) -> None:
+    """With the line, where there is one; nothing changes."""
+    obj = UvmObject()
+    with pytest.raises(BrokenMethod) as caught:
+        install_method(obj, "say", source, author="architect")
+    assert why in str(caught.value)
+    assert (own_methods(obj), method_history(obj, "say")) == ({}, [])
+
+
+def test_a_decorator_may_make_a_function() -> None:
+    """What it makes is what runs."""
+    obj = UvmObject()
+    twice = "def twice(work):\n    def done(self): return 2 * work(self)\n    return done\n\n"
+    install_method(obj, "say", f"{twice}@twice\ndef say(self): return 21\n", author="architect")
+    assert obj.say() == 42
+
+
+def test_source_that_cannot_be_loaded_any_more_says_so_at_the_call(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is never taken for a message that is not understood."""
     obj = UvmObject()
-    install_method(obj, "say", source, author="architect")
+    with monkeypatch.context() as there:
+        there.setitem(sys.modules, "a_module_of_this_vessel", ModuleType("a_module_of_this_vessel"))
+        source = "import a_module_of_this_vessel\ndef say(self): return 1"
+        install_method(obj, "say", source, author="architect")
+    function_of.cache_clear()
     session.begin()["lobby"].obj = obj
     for _ in range(2):
         with pytest.raises(BrokenMethod, match="'say'"):

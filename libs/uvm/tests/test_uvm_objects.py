@@ -19,7 +19,9 @@ from batos.uvm import (
     Session,
     UvmObject,
     find,
+    install_method,
     lineage,
+    own_methods,
     slots,
     understands,
 )
@@ -197,7 +199,20 @@ def test_parents_are_objects(given: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["_v_cache", "_p_changed_", "__dunder__", "_clone_persistent_", "_methods_", "a b", ""]
+    "name",
+    [
+        "_v_cache",
+        "_p_changed_",
+        "__dunder__",
+        "_clone_persistent_",
+        "_methods_",
+        "a b",
+        "",
+        "class",
+        "None",
+        "\ufb01",
+        "ª",
+    ],
 )
 def test_names_that_are_not_the_minds_are_refused(name: str) -> None:
     """Transient and machinery names are no slots; the error says why."""
@@ -219,6 +234,33 @@ def test_names_with_underscores_that_are_no_machinery_are_slots(image: Image) ->
         root["lobby"]._tmp_synthesis_data = {"mission": "x"}
     with image.snapshot() as root:
         assert root["lobby"]._tmp_synthesis_data["mission"] == "x"
+
+
+def test_names_beyond_ascii_are_slots() -> None:
+    """Where a source that reads them means the same name."""
+    obj = UvmObject(größe=1, 名=2)
+    assert (obj.größe, obj.名) == (1, 2)
+
+
+def test_a_clone_names_its_ancestor_although_that_has_such_a_method() -> None:
+    """A name means one thing; the rest of the clone's methods stand."""
+    original = UvmObject()
+    for name in ("ancestor", "say"):
+        install_method(original, name, f"def {name}(self): return 1", author="genesis")
+    clone = original._clone_persistent_()
+    assert clone.ancestor is original
+    assert (list(own_methods(clone)), slots(clone)) == (["say"], {"ancestor": original})
+    del clone.ancestor
+    assert not hasattr(clone, "ancestor")
+
+
+def test_what_is_too_deep_is_not_cloned() -> None:
+    """The refusal says where it stands."""
+    deep = PersistentList()
+    for _ in range(3000):
+        deep = PersistentList([deep])
+    with pytest.raises(NotStorable, match=r"UvmObject\.deep: it is nested too deeply"):
+        UvmObject(deep=deep)._clone_persistent_()
 
 
 def test_a_clone_has_its_own_slots_and_the_same_parents(image: Image) -> None:

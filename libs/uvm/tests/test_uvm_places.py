@@ -138,6 +138,34 @@ def test_the_history_of_a_place_names_who_when_and_for_what(world: Image) -> Non
         assert place_at(root, "lobby.bird.legs").value == 2
 
 
+def test_the_history_of_an_item_is_that_of_what_holds_it(world: Image) -> None:
+    """Of a tree's item the part of the tree in which it lies; of what stands in a tuple, the container around that."""
+    with world.transaction() as root:
+        root["lobby"].dna = {"heat": 1, "deep": {"x": ({"y": 1}, 2)}}
+        root["numbers"] = OOBTree({number: number for number in range(500)})
+        root["small"] = OOBTree({None: 1, "a": 2})
+    first = world.last_tid()
+    with world.transaction() as root:
+        root["lobby"].dna["heat"] = 2
+    heated = world.last_tid()
+    with world.transaction() as root:
+        root["numbers"][321] = root["small"]["a"] = -1
+    numbered = world.last_tid()
+    with world.snapshot() as root:
+
+        def history(path: str) -> list[str]:
+            return [change.tid for change in changes_of(place_at(root, path), 10)]
+
+        assert history("lobby.dna['heat']") == history("lobby.dna") == [heated, first]
+        assert history("lobby.dna['deep']['x'][1]") == history("lobby.dna['deep']") == [first]
+        assert history("lobby.dna['deep']['x'][0]['y']") == [first]
+        assert history("numbers[321]") == [numbered, first]
+        assert history("numbers[0]") == history("numbers[499]") == [first]
+        assert history("small[None]") == history("small['a']") == [numbered, first]
+        for number in range(500):
+            assert number in place_at(root, f"numbers[{number}]").holder
+
+
 def test_an_older_version_is_put_in_force_as_a_new_one(world: Image) -> None:
     """History is never rewritten; reverting to what is in force changes nothing; a deleted method can come back."""
     with world.transaction() as root:

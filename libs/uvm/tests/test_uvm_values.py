@@ -202,3 +202,25 @@ def test_plain_undoes_twins_all_the_way_down() -> None:
     bare = plain(value)
     assert bare == {"a": [1, {"b": {2}}], "t": ([3],)}
     assert [type(bare), type(bare["a"]), type(bare["a"][1]["b"]), type(bare["t"][0])] == [dict, list, set, list]
+
+
+def test_plain_keeps_what_stands_in_several_places() -> None:
+    """It is made once, so that a value that doubles with every level stays as small as it is."""
+    found: Any = PersistentList(["x"])
+    for _ in range(90):
+        found = PersistentList([found, (found,)])
+    bare = plain(found)
+    assert bare[0] is bare[1][0]
+
+
+@pytest.mark.parametrize("kind", [PersistentList, PersistentDict, list])
+def test_plain_refuses_what_has_no_end(kind: Any) -> None:
+    """A value that contains itself, by whatever way, or is so deep that nobody could read it."""
+    loop = PersistentList()
+    loop.append((loop,))
+    deep: Any = "x"
+    for _ in range(3000):
+        deep = kind([("k", deep)])
+    for endless in (loop, deep):
+        with pytest.raises(NotStorable, match="nested more than 100 deep, or containing itself"):
+            plain(endless)

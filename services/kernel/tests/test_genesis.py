@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from batos import mind as image_mind
-from batos.kernel import genesis
+from batos.kernel import genesis, interface
 from batos.kernel.genesis.sources import METHODS_PACKAGE
+from batos.kernel.genesis.states import FACET_ASKING
+from batos.kernel.migrations import MIGRATIONS
 from batos.mind.lobby import LOBBY_SLOTS, PERSONAS
+from batos.mind.migrations import Cursor, Migrations, Owner, Runner, Step
 from batos.uvm import (
     DataGuardian,
     IdentityGuardian,
     Image,
+    Root,
     install_method,
     method_history,
     open_image,
@@ -77,11 +81,15 @@ def test_seeding_again_changes_nothing(image: Image) -> None:
 
 
 def test_what_was_changed_stays_changed(image: Image) -> None:
-    """A later awakening leaves alone what the Architect or the mind has changed, and adds what is missing."""
+    """A later awakening leaves alone what the Architect or the mind has changed, and makes objects that are missing."""
 
     def change(root: Any) -> None:
         install_method(root["lobby"].pLLM_obj, "infer_", "def infer_(self, host, prompt):\n    return 1\n", author="a")
-        root["lobby"].traits_obj.facet_max_tokens = 7
+        traits = root["lobby"].traits_obj
+        traits.facet_max_tokens = 7
+        source = "def facet_prompt(self):\n    return 'mine'\n"
+        install_method(traits, "facet_prompt", source, author="architect")
+        del traits.facet_repeat_penalty
         del root["lobby"].psm_prototypes_obj.VALIDATING
 
     image.run(change)
@@ -90,7 +98,48 @@ def test_what_was_changed_stays_changed(image: Image) -> None:
         history = method_history(root["lobby"].pLLM_obj, "infer_")
         assert [version.author for version in history] == ["genesis", "a"]
         assert root["lobby"].traits_obj.facet_max_tokens == 7
+        assert root["lobby"].traits_obj.facet_prompt() == "mine"
+        assert not understands(root["lobby"].traits_obj, "facet_repeat_penalty")
         assert root["lobby"].psm_prototypes_obj.VALIDATING.name == "VALIDATING"
+
+
+class Pace:
+    """A migration of a next release, whose personas have one more slot."""
+
+    number = interface.IMAGE.newest + 1
+    title = "the personas have a pace"
+
+    def total(self, root: Root) -> int:
+        del root
+        return 1
+
+    def step(self, root: Root, cursor: Cursor) -> Step:
+        del cursor
+        root["lobby"].traits_obj.pace = 3
+        return Step(None, 1, 1)
+
+
+def test_a_next_release_brings_data_by_a_migration(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: what is taken away later stays away. A new image is born with it; an awakening alone brings none."""
+    monkeypatch.setitem(FACET_ASKING, "pace", 3)
+    with open_image(f"file://{tmp_path}/born.fs") as born:
+        born.run(genesis.seed)
+        with born.snapshot() as root:
+            assert root["lobby"].traits_obj.pace == 3
+    image.run(genesis.seed)
+    with image.snapshot() as root:
+        assert not understands(root["lobby"].traits_obj, "pace")
+    migrations, owner = Migrations([*MIGRATIONS, Pace()]), Owner("kernel-1", "k1")
+    assert len(Runner(image, migrations, owner).run()) == 1
+    with image.transaction() as root:
+        assert root["lobby"].brick_prototype_obj.pace == 3
+        del root["lobby"].traits_obj.pace
+    image.run(genesis.seed)
+    assert Runner(image, migrations, owner).run() == []
+    with image.snapshot() as root:
+        assert not understands(root["lobby"].traits_obj, "pace")
 
 
 def test_image_opens_in_a_fresh_process(tmp_path: Path) -> None:

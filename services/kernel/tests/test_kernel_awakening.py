@@ -106,7 +106,7 @@ def test_awakening_notes_what_it_changed_of_the_organization(empty_image: Image)
     awaken(empty_image, plank("kernel-1"))
 
     def forget(root: Any) -> int:
-        del root["lobby"].traits_obj.facet_max_tokens
+        del root["lobby"].psm_prototypes_obj.VALIDATING
         return int(root["organization"].changes)
 
     changes = empty_image.run(forget)

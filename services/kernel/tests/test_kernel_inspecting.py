@@ -1,14 +1,17 @@
-"""What a kernel answers about the image itself, and how newer shipped methods come into it."""
+"""What a kernel answers about the image itself: places, their past, live methods, thoughts that are undone."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
+import msgspec
 import pytest
+from BTrees.Length import Length
+from BTrees.OOBTree import OOBTree
 
 from batos.kernel import interface, missions
-from batos.kernel.genesis import sources, upgrade
 from batos.kernel.inspecting import Inspecting
 from batos.kernel.ticket import CycleOutcome
 from batos.mind import compatibility, log_memory
@@ -17,7 +20,6 @@ from batos.protocol import (
     ImageHistory,
     ImageShow,
     ImageUpgrade,
-    ImageUpgraded,
     Message,
     MethodHistory,
     MethodInForce,
@@ -34,16 +36,14 @@ from batos.protocol import (
     new_id,
 )
 from batos.uvm import (
-    CommitFateUnknown,
     Contention,
     Image,
     ImageUnreachable,
+    PersistentList,
     Session,
-    install_method,
-    method_history,
+    UvmObject,
     note_packed,
-    place_at,
-    portray,
+    undo,
 )
 
 IDLE = "lobby.psm_prototypes_obj.IDLE._process_synthesis_"
@@ -89,7 +89,7 @@ async def test_the_past_is_shown_as_it_was(inspecting: Inspecting, image: Image,
         ("0001-01-01T00:00:00+14:00", "moment_unknown"),
         ("0" * 16, "moment_unknown"),
         ("f" * 16, "moment_unknown"),
-        ("2026-01-01T00:00:00", "moment_unknown"),
+        ("2026-01-01T00:00:00", "moment_invalid"),
         ((dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).isoformat(), "moment_unknown"),
     ):
         with pytest.raises(RequestFailed) as caught:
@@ -232,95 +232,6 @@ async def test_what_cannot_be_done_is_refused_and_changes_nothing(
     assert image.last_tid() == before
 
 
-def shipping(monkeypatch: pytest.MonkeyPatch, **changed: str) -> None:
-    """Let this release ship other sources of the state IDLE's file."""
-    shipped = {**sources.method_sources("idle"), **changed}
-    plain = sources.method_sources
-    monkeypatch.setattr(upgrade, "method_sources", lambda file: shipped if file == "idle" else plain(file))
-
-
-NEWER = "def _process_synthesis_(self, cycle):\n    return 'newer'\n"
-OURS = "def _process_synthesis_(self, cycle):\n    return 'ours'\n"
-
-
-async def test_an_image_that_is_up_to_date(inspecting: Inspecting, image: Image, context: RequestContext) -> None:
-    """Nothing differs after genesis, and nothing is written."""
-    before = image.last_tid()
-    found: ImageUpgraded = await asked(inspecting, ImageUpgrade(), context)
-    assert (found.methods, found.tid) == ((), "")
-    assert found.unchanged > 20
-    assert image.last_tid() == before
-
-
-async def test_an_untouched_method_follows_the_release(
-    inspecting: Inspecting, image: Image, context: RequestContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """First on paper, then for real, then there is nothing left to do."""
-    shipping(monkeypatch, _process_synthesis_=NEWER, hum_="def hum_(self):\n    return 'hm'\n")
-    before = image.last_tid()
-    paper: ImageUpgraded = await asked(inspecting, ImageUpgrade(dry_run=True), context)
-    outcomes = {(one.path.rpartition(".")[2], one.outcome) for one in paper.methods}
-    assert outcomes == {("_process_synthesis_", "replaced"), ("hum_", "added")}
-    assert image.last_tid() == before
-    done: ImageUpgraded = await asked(inspecting, ImageUpgrade(), context)
-    assert done.methods == paper.methods
-    assert done.tid == image.last_tid() > before
-    with image.snapshot() as root:
-        assert root["lobby"].psm_prototypes_obj.IDLE.hum_() == "hm"
-        assert method_history(root["lobby"].psm_prototypes_obj.IDLE, "_process_synthesis_")[-1].author == "genesis"
-    assert (await asked(inspecting, ImageUpgrade(), context)).methods == ()
-
-
-async def test_an_upgrade_waits_for_the_last_kernel_to_be_rolled(
-    inspecting: Inspecting, image: Image, context: RequestContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a registered kernel does not serve is neither installed nor brought by an upgrade, and it is named."""
-    before = compatibility.Kernel("kernel-7", "k7", "0.0.9", compatibility.Span(1, 2), interface.IMAGE)
-    image.run(lambda root: compatibility.register(root, before))
-    tid = image.last_tid()
-    source = f"HOST = 3\n\n\n{NEWER}"
-    shipping(monkeypatch, _process_synthesis_=source)
-    for request in (ImageUpgrade(), ImageUpgrade(dry_run=True), MethodInstall(path=GREET, source=_greeting(3))):
-        with pytest.raises(
-            RequestFailed, match=r"kernel-7 \(release 0.0.9\) serves 1 to 2.*batos roll kernel"
-        ) as refused:
-            await asked(inspecting, request, context)
-        assert refused.value.code == "kernel_lacks"
-    assert image.last_tid() == tid
-    image.run(lambda root: compatibility.unregister(root, {"k7"}) and None)
-    assert [one.outcome for one in (await asked(inspecting, ImageUpgrade(), context)).methods] == ["replaced"]
-    with pytest.raises(compatibility.Incompatible, match="kernel-7"):
-        image.run(lambda root: compatibility.register(root, before))
-
-
-@pytest.mark.parametrize("stored", [True, False], ids=["in", "not in"])
-async def test_a_change_of_unknown_fate_is_told_as_it_was(
-    inspecting: Inspecting, image: Image, context: RequestContext, monkeypatch: pytest.MonkeyPatch, *, stored: bool
-) -> None:
-    """The image went away at the very end of a commit: what is in is not done again, and is told as done."""
-    real, fates = Session.commit, [stored]
-
-    def commit(self: Session, **fields: str) -> str:
-        if not fates:
-            return real(self, **fields)
-        if fates.pop():
-            real(self, **fields)
-        else:
-            self.abort()
-        raise CommitFateUnknown("zeo://x")
-
-    monkeypatch.setattr(Session, "commit", commit)
-    done: MethodInForce = await asked(inspecting, MethodInstall(path=GREET, source=_greeting(2)), context)
-    assert (done.method.number, done.changed) == (1, True)
-    shipping(monkeypatch, _process_synthesis_=f"HOST = 2\n\n\n{NEWER}")
-    fates.append(stored)
-    upgraded: ImageUpgraded = await asked(inspecting, ImageUpgrade(), context)
-    assert [one.outcome for one in upgraded.methods] == ["replaced"]
-    with image.snapshot() as root:
-        assert upgraded.tid == portray(place_at(root, IDLE)).tid
-        assert len(method_history(root["lobby"].psm_prototypes_obj.IDLE, "_process_synthesis_")) == 2
-
-
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
@@ -344,57 +255,50 @@ async def test_an_image_that_is_busy_is_not_said_to_be_away(
     assert (refused.value.code, refused.value.transient) == (code, True)
 
 
-async def test_an_upgrade_is_made_by_the_newest_release(
-    inspecting: Inspecting, image: Image, context: RequestContext
-) -> None:
-    """An older release would take back what a newer one brought: it refuses, and says whom to ask."""
-    newer = compatibility.Kernel("kernel-7", "k7", "0.10.0", interface.HOST, interface.IMAGE)
-    image.run(lambda root: compatibility.register(root, newer))
-    with pytest.raises(RequestFailed, match=r"kernel-7 is of the newer release 0\.10\.0"):
-        await asked(inspecting, ImageUpgrade(), context)
-
-
 def _greeting(host: int) -> str:
     return f"HOST = {host}\n\n\ndef greet_(self):\n    return 'hello'\n"
 
 
-async def test_a_method_that_was_changed_here_is_kept(
-    inspecting: Inspecting, image: Image, context: RequestContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Changed here alone: kept. Changed on both sides: a conflict, kept, until the Architect takes the shipped one."""
-    with image.transaction() as root:
-        install_method(root["lobby"].psm_prototypes_obj.IDLE, "_process_synthesis_", OURS, author="architect")
-    (kept,) = (await asked(inspecting, ImageUpgrade(), context)).methods
-    assert (kept.path, kept.outcome, kept.author, kept.current) == (IDLE, "kept", "architect", OURS)
-    shipping(monkeypatch, _process_synthesis_=NEWER)
-    (conflict,) = (await asked(inspecting, ImageUpgrade(), context)).methods
-    assert (conflict.outcome, conflict.shipped) == ("conflict", NEWER)
-    with image.snapshot() as root:
-        assert root["lobby"].psm_prototypes_obj.IDLE._process_synthesis_(None) == "ours"
-    (taken,) = (await asked(inspecting, ImageUpgrade(take=(IDLE,)), context)).methods
-    assert taken.outcome == "taken"
-    with image.snapshot() as root:
-        assert root["lobby"].psm_prototypes_obj.IDLE._process_synthesis_(None) == "newer"
-        assert [
-            version.author for version in method_history(root["lobby"].psm_prototypes_obj.IDLE, "_process_synthesis_")
-        ] == [
-            "genesis",
-            "architect",
-            "genesis",
-        ]
-
-
-async def test_a_method_that_was_deleted_here_stays_deleted(
+async def test_after_an_undo_the_version_in_force_is_told(
     inspecting: Inspecting, image: Image, context: RequestContext
 ) -> None:
-    """Until the Architect takes the shipped one."""
-    path = "lobby.robin_prototype_obj.sage_facet_"
+    """Reverting to it changes nothing and says so; reverting to the newest one brings that back."""
+    for number in (1, 2):
+        await asked(inspecting, MethodInstall(path=GREET, source=f"def greet_(self): return {number}"), context)
+    undone = image.last_tid()
+    image.run(lambda root: undo(root, undone))
+    found: MethodVersions = await asked(inspecting, MethodHistory(path=GREET), context)
+    assert ([version.number for version in found.versions], found.in_force) == ([1, 2], 1)
+    same: MethodInForce = await asked(inspecting, MethodRevert(path=GREET, number=1), context)
+    assert (same.method.number, same.changed) == (1, False)
+    back: MethodInForce = await asked(inspecting, MethodRevert(path=GREET, number=2), context)
+    assert (back.method.number, back.changed) == (3, True)
+
+
+async def test_values_that_are_hard_to_tell_are_told(
+    inspecting: Inspecting, image: Image, context: RequestContext
+) -> None:
+    """What contains itself, is very deep or very large, or is no proper text: shown, and fit to be sent."""
+    deep = PersistentList()
+    for _ in range(3000):
+        deep = PersistentList([deep])
     with image.transaction() as root:
-        del root["lobby"].robin_prototype_obj.sage_facet_
-    (deleted,) = (await asked(inspecting, ImageUpgrade(), context)).methods
-    assert (deleted.path, deleted.outcome) == (path, "deleted")
-    (taken,) = (await asked(inspecting, ImageUpgrade(take=(path,)), context)).methods
-    assert taken.outcome == "taken"
+        loop: list[object] = PersistentList([1])
+        loop.append(loop)
+        names = {"\ud800": 1}
+        root["lobby"].hard = UvmObject(
+            loop=loop, deep=deep, large=10**5000, half="a\ud800", names=names, count=Length(3)
+        )
+        root["lobby"].twin = UvmObject(loop=[2])
+        root["lobby"].tree = OOBTree({10**5000: 1})
+    for path in ("", ".loop", ".deep", ".large", ".half", ".names", ".count"):
+        found: PlaceView = await asked(inspecting, ImageShow(path=f"lobby.hard{path}"), context)
+        assert json.loads(msgspec.json.encode(found))["path"] == f"lobby.hard{path}"
+        assert "0x" not in found.text
+    with pytest.raises(RequestFailed, match="it has <an integer of 16610 bits>"):
+        await asked(inspecting, ImageShow(path="lobby.tree[1]"), context)
+    compared: ObjectsCompared = await asked(inspecting, ImageCompare(path="lobby.hard", other="lobby.twin"), context)
+    assert len(json.loads(msgspec.json.encode(compared))["differences"]) == 6
 
 
 def completed(image: Image, mission_id: str) -> str:

@@ -13,14 +13,18 @@ from ZODB.POSException import ConflictError
 
 from batos.kernel import missions
 from batos.kernel.intake import Intake
+from batos.kernel.interface import HOST, IMAGE
 from batos.kernel.metrics import KernelMetrics
 from batos.kernel.missions import Owner
+from batos.kernel.registration import Registration
 from batos.kernel.running import Places
 from batos.kernel.ticket import CycleOutcome, Ticket
+from batos.mind import compatibility
 from batos.protocol import MissionSubmit, RequestFailed, new_id
-from batos.uvm import CommitFateUnknown, Image, ImageUnreachable, Session
+from batos.uvm import CommitFateUnknown, Image, ImageUnreachable, Session, UvmObject
 
 OWNER = Owner("kernel-1", "1" * 32)
+SELF = compatibility.Kernel(*OWNER, release="0.1.0", host=HOST, image=IMAGE)
 
 
 class Kernel:
@@ -57,6 +61,7 @@ class Kernel:
 @pytest.fixture
 def kernel(image: Image) -> Iterator[Callable[[int], Kernel]]:
     made: list[Kernel] = []
+    image.run(lambda root: compatibility.register(root, SELF))
 
     def make(slots: int = 100) -> Kernel:
         made.append(Kernel(image, slots))
@@ -190,6 +195,53 @@ def test_what_cannot_be_committed_is_refused(
     monkeypatch.setattr(Session, "commit", commit)
     here.intake.submit(mission()).result(20)
     assert len(here.begun) == 1
+
+
+def struck_off(image: Image) -> None:
+    """What others do to a kernel that was stopped, before they give the missions another shape."""
+    image.run(lambda root: compatibility.unregister(root, {OWNER.incarnation}))
+
+
+def test_a_kernel_that_was_struck_off_writes_nothing(kernel: Callable[..., Kernel], image: Image) -> None:
+    """Who asked is told that it may ask again; nothing was committed."""
+    here = kernel(1)
+    struck_off(image)
+    before = image.last_tid()
+    message = mission()
+    with pytest.raises(RequestFailed, match="others took it for gone") as refused:
+        here.intake.submit(message).result(20)
+    assert refused.value.transient
+    assert image.last_tid() == before
+    assert here.places.free == 1
+
+
+def test_a_kernel_that_was_struck_off_waits_until_it_is_back(
+    kernel: Callable[..., Kernel], image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was struck off while it wrote; what it enters again for is what it writes then."""
+    here = kernel(1)
+    commit = Session.commit
+    looked: list[str] = []
+    standing = compatibility.standing
+
+    def back_again(root: Any, incarnation: str) -> UvmObject:
+        looked.append(incarnation)
+        if len(looked) == 3:
+            Registration(image, SELF).keep(lambda _: False)
+        return standing(root, incarnation)
+
+    def while_it_writes(session: Session, **given: Any) -> str:
+        monkeypatch.setattr(Session, "commit", commit)
+        struck_off(image)
+        return commit(session, **given)
+
+    monkeypatch.setattr(compatibility, "standing", back_again)
+    monkeypatch.setattr(Session, "commit", while_it_writes)
+    message = mission()
+    assert here.intake.submit(message).result(20).duplicate is False
+    assert looked == [OWNER.incarnation] * 4
+    assert here.state(message.mission_id) == "RUNNING"
+    assert here.commits() == 1
 
 
 def test_ended_missions_are_tidied(kernel: Callable[..., Kernel]) -> None:

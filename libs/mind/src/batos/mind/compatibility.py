@@ -15,7 +15,7 @@ from typing import Any
 from packaging.version import Version
 
 from batos.mind.errors import MindError, NotAllowed
-from batos.uvm import BadPath, LiveMethod, Root, UvmObject, place_at
+from batos.uvm import BadPath, LiveMethod, Root, Transient, UvmObject, place_at
 
 COMPATIBILITY = "compatibility"
 FIRST_VERSION = 1
@@ -74,6 +74,20 @@ class Incompatible(MindError):  # noqa: N818 - it says what happened
         self.kernels = tuple(kernels)
 
 
+class StruckOff(Transient):
+    """A kernel does not stand among those that think on the image: others took it for gone, and changed what they like.
+
+    It enters itself again as soon as it finds out, where it still understands the image.
+    """
+
+    def __init__(self, incarnation: str) -> None:
+        super().__init__(
+            f"the image does not list the kernel with incarnation {incarnation}: others took it for gone; it enters "
+            "itself again, unless the image has changed beyond it"
+        )
+        self.incarnation = incarnation
+
+
 def register(root: Root, kernel: Kernel) -> None:
     """Note that a kernel thinks on the image from now on.
 
@@ -100,6 +114,18 @@ def registered(root: Root) -> list[Kernel]:
     """Return the kernels that think on the image, the longest there first."""
     found = root.get(COMPATIBILITY)
     return [] if found is None else [_kernel(*stored) for stored in found.kernels]
+
+
+def standing(root: Root, incarnation: str) -> UvmObject:
+    """Return the record in which a kernel stands. Whoever declares it current is not struck off in mid-transaction.
+
+    Raises:
+        StruckOff: it stands there no longer, so that the image may have left its shape behind.
+    """
+    found = root.get(COMPATIBILITY)
+    if not isinstance(found, UvmObject) or incarnation not in {one.incarnation for one in registered(root)}:
+        raise StruckOff(incarnation)
+    return found
 
 
 def check(root: Root, kernel: Kernel) -> None:

@@ -11,6 +11,7 @@ from batos.uvm.compiling import host_needed
 from batos.uvm.data_guardian import DataGuardian, model_from_schema, validate
 from batos.uvm.errors import (
     BadImageUri,
+    BadMoment,
     BadPath,
     BadSlotName,
     BelongsToVessel,
@@ -38,8 +39,9 @@ from batos.uvm.errors import (
     UvmError,
 )
 from batos.uvm.identity_guardian import IdentityGuardian
-from batos.uvm.image import Image, note_packed, open_image, tid_at
+from batos.uvm.image import Image, note_packed, open_image
 from batos.uvm.methods import LiveMethod, install_method, method_history, method_of, own_methods, revert_method
+from batos.uvm.moments import moment_of, reached, tid_at
 from batos.uvm.objects import UvmObject, find, lineage, slots, understands
 from batos.uvm.paths import records_of
 from batos.uvm.persistence_guardian import PersistenceGuardian
@@ -64,6 +66,7 @@ from batos.uvm.vessel import BatOSUVM
 
 __all__ = [
     "BadImageUri",
+    "BadMoment",
     "BadPath",
     "BadSlotName",
     "BatOSUVM",
@@ -134,12 +137,14 @@ __all__ = [
     "method_history",
     "method_of",
     "model_from_schema",
+    "moment_of",
     "note_packed",
     "open_image",
     "own_methods",
     "place_at",
     "plain",
     "portray",
+    "reached",
     "read_blob",
     "records_of",
     "revert_method",

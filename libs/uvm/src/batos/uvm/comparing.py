@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from BTrees.Length import Length
@@ -18,8 +19,8 @@ from batos.uvm.errors import NoAncestor
 from batos.uvm.methods import own_methods
 from batos.uvm.objects import UvmObject, slots
 from batos.uvm.paths import path_of
-from batos.uvm.portrait import whole_text
-from batos.uvm.values import BTREES, PersistentDict, PersistentList, PersistentSet
+from batos.uvm.sketch import lines_text
+from batos.uvm.values import ATOMS, BTREES, COMPOSED, PersistentDict, PersistentList, PersistentSet
 
 ANCESTOR = "ancestor"
 """The slot in which a clone names its original."""
@@ -124,48 +125,70 @@ def _difference(
 ) -> Difference | None:
     key = (kind, name)
     if key not in before:
-        return Difference(name, kind, "added", after=whole_text(after[key]))
+        return Difference(name, kind, "added", after=lines_text(after[key]))
     if key not in after:
-        return Difference(name, kind, "removed", before=whole_text(before[key]))
-    if _same(before[key], after[key], set()):
+        return Difference(name, kind, "removed", before=lines_text(before[key]))
+    if _same(before[key], after[key]):
         return None
-    return Difference(name, kind, "changed", whole_text(before[key]), whole_text(after[key]))
+    return Difference(name, kind, "changed", lines_text(before[key]), lines_text(after[key]))
 
 
-def _same(one: Any, other: Any, comparing: set[tuple[int, int]]) -> bool:
-    """Whether two values hold the same. Objects of the image are the same only where they are one object.
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values hold the same. Objects of the image are the same only where they are one object."""
+    compared: dict[tuple[int, int], _Pair] = {}  # containers: they may contain themselves, or stand in many places
+    ways: list[Iterator[_Pair]] = [iter([(one, other)])]
+    while ways:
+        pair = next(ways[-1], None)
+        if pair is None:
+            ways.pop()
+            continue
+        mine, theirs = pair
+        if mine is theirs:
+            continue
+        kind = type(mine)
+        if kind is not type(theirs):
+            return False
+        if kind not in _CONTAINERS:
+            if _held(mine) != _held(theirs):
+                return False
+        elif (id(mine), id(theirs)) not in compared:
+            compared[id(mine), id(theirs)] = pair
+            ways.append(_pairs(mine, theirs))
+    return True
 
-    Args:
-        one: a value.
-        other: another one.
-        comparing: the containers that are being compared, by identity: a value may contain itself.
-    """
-    kind = type(one)
-    if one is other or isinstance(one, UvmObject) or kind is not type(other):
-        return one is other
+
+def _pairs(mine: Any, theirs: Any) -> Iterator[_Pair]:
+    """What has to be the same in two containers of one kind."""
+    if type(mine) is PersistentDict:
+        own, others = ({_held(key): value for key, value in found.items()} for found in (mine, theirs))
+        yield frozenset(own), frozenset(others)
+        yield from ((value, others[key]) for key, value in own.items())
+    elif hasattr(mine, "items"):
+        for item, other in itertools.zip_longest(mine.items(), theirs.items(), fillvalue=_NO_ITEM):
+            yield from zip(item, other, strict=True)
+    else:
+        yield from itertools.zip_longest(mine, theirs, fillvalue=_NOTHING)
+
+
+def _held(value: Any) -> Any:
+    """What a value holds, so that the same is equal: 1 is not True, and what is no number is that each time."""
+    kind = type(value)
+    if kind is tuple or kind in _SETS:
+        return kind, (tuple if kind is tuple else frozenset)(_held(item) for item in value)
+    if kind in _BY_TEXT:
+        return kind, repr(value)
     if kind in _READ:
-        return bool(_READ[kind](one) == _READ[kind](other))
-    if kind not in _CONTAINERS:
-        return bool(one == other)
-    pair = (id(one), id(other))
-    if pair in comparing:
-        return True
-    if kind is not tuple:  # a tuple may be made for this comparison alone, and its identity be given to the next one
-        comparing.add(pair)
-    if kind is PersistentDict:
-        return one.keys() == other.keys() and all(_same(value, other[key], comparing) for key, value in one.items())
-    pairs = itertools.zip_longest(_items(one), _items(other), fillvalue=_NOTHING)
-    return all(_same(mine, theirs, comparing) for mine, theirs in pairs)
+        return kind, _READ[kind](value)
+    return (kind, value) if kind in ATOMS or kind in COMPOSED else id(value)
 
 
-_READ: dict[type, Callable[[Any], Any]] = {Blob: read_blob, Length: Length.__call__, PersistentSet: set}
-_PLAIN_CONTAINERS: tuple[type, ...] = (PersistentDict, PersistentList, tuple)
-_CONTAINERS = BTREES.union(_PLAIN_CONTAINERS)
+_Pair = tuple[Any, Any]
+_READ: dict[type, Callable[[Any], Any]] = {Blob: read_blob, Length: Length.__call__}
+_BY_TEXT: frozenset[type] = frozenset({float, complex, Decimal})
+_SETS: frozenset[type] = frozenset({PersistentSet, frozenset})
+_CONTAINERS: frozenset[type] = BTREES.union({PersistentDict, PersistentList, tuple})
 _NOTHING = object()
-
-
-def _items(value: Any) -> Iterator[Any]:
-    return iter(value.items() if hasattr(value, "items") else value)
+_NO_ITEM = (_NOTHING, _NOTHING)
 
 
 def _pairwise_the_same(some: tuple[UvmObject, ...], others: tuple[UvmObject, ...]) -> bool:

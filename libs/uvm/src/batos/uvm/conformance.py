@@ -16,18 +16,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import zodbpickle.pickle
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from transaction import TransactionManager
+from ZODB.Connection import TransactionMetaData
 from ZODB.DB import DB
 from ZODB.POSException import ConflictError, ReadConflictError
 
@@ -47,6 +51,8 @@ ROUNDS = 100
 """How often what one client saw acknowledged is looked for by another."""
 MEGABYTE = 2**20
 DAY_S = 86_400.0
+PICKLE_PROTOCOL = 3
+"""Of ZODB's records."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,44 @@ def _committed(image: Image, number: int) -> str:
 
 class ForeignThing(PersistentMapping):  # type: ignore[misc]  # ZODB has no types
     """A persistent class that no image allows."""
+
+
+class Trap:
+    """Makes a folder where it is loaded from a pickle."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._folder),)
+
+
+def pickled(*values: object) -> bytes:
+    """A record: the pickle of a class, then that of a state."""
+    return b"".join(zodbpickle.pickle.dumps(value, PICKLE_PROTOCOL) for value in values)
+
+
+def store_record(root: Root, oid: bytes, record: bytes, said: bytes = b"") -> None:
+    """Commit one record as a client may that keeps none of our rules.
+
+    Args:
+        root: of a running transaction, whose state of the object is followed.
+        oid: of the object.
+        record: what is stored; empty: what is there.
+        said: the pickle of what the transaction says of itself.
+    """
+    storage: Any = root._p_jar._storage  # type: ignore[attr-defined]  # the root is a persistent mapping
+    there, serial = storage.load(oid)
+    commit = TransactionMetaData(extension=said)
+    commit.extension = said  # ZEO sends this
+    storage.tpc_begin(commit)
+    try:
+        storage.store(oid, serial, record or there, "", commit)
+        storage.tpc_vote(commit)
+        storage.tpc_finish(commit)
+    except BaseException:
+        storage.tpc_abort(commit)
+        raise
 
 
 class StorageConformance:
@@ -293,6 +337,15 @@ class StorageConformance:
             with other.snapshot() as root:
                 assert (root["lobby"].a.n, root["lobby"].b.n) == (0, 2)
 
+    def test_thoughts_are_undone_newest_first(self, storage: StorageUnderTest) -> None:
+        """Each by a client that has nothing in memory: what the one put back stands as the one before left it."""
+        with storage.clients(1) as (image,):
+            thoughts = [_committed(image, number) for number in range(4)]
+        for number in (3, 2, 1):
+            with storage.clients(1) as (image,), image.transaction() as root:
+                assert undo(root, thoughts[number]).restored == ("lobby",)
+                assert root["lobby"].n == number - 1
+
     def test_what_belongs_to_the_vessel_is_refused_and_nothing_is_stored(self, storage: StorageUnderTest) -> None:
         """Even where it came past the gate of writing; the client goes on."""
         with storage.clients(1) as (image,):
@@ -328,6 +381,59 @@ class StorageConformance:
             assert root["lobby"].fine == 1
             with pytest.raises(ForeignClass, match="ForeignThing"):
                 len(root["smuggled"])
+
+    @pytest.mark.parametrize("place", ["class", "state", "stored state"])
+    def test_a_foreign_pickle_in_a_conflict_runs_nothing(
+        self, storage: StorageUnderTest, place: str, tmp_path: Path
+    ) -> None:
+        """Neither here nor where the storage is: what is not of the image's classes stays a conflict."""
+        trap = tmp_path / "sprung"
+        foreign = pickled(Length, Trap(trap))
+        with storage.clients() as (one, other), one.session() as session:
+            session.begin()["count"] = Length(1)
+            session.commit()
+            late = session.begin()
+            oid = late["count"]._p_oid
+            with other.session() as first:
+                store_record(first.begin(), oid, foreign if place == "stored state" else pickled(Length, 2))
+            with pytest.raises(ConflictError):
+                store_record(
+                    late, oid, {"class": pickled(Trap(trap), 3), "state": foreign}.get(place, pickled(Length, 3))
+                )
+        assert not trap.exists()
+
+    def test_conflicts_of_the_images_own_classes_are_settled(self, storage: StorageUnderTest) -> None:
+        """Counters add up, and trees take in what both put there, objects too."""
+        with storage.clients() as (one, other):
+            with one.transaction() as root:
+                root["count"], root["tree"] = Length(1), OOBTree({"a": UvmObject(n=1)})
+            with one.session() as first, other.session() as second:
+                for session, key in ((first, "b"), (second, "c")):
+                    root = session.begin()
+                    root["count"].change(1)
+                    root["tree"][key] = UvmObject(n=2)
+                first.commit()
+                second.commit()
+            with one.snapshot() as root:
+                assert root["count"]() == 3
+                assert {key: value.n for key, value in root["tree"].items()} == {"a": 1, "b": 2, "c": 2}
+
+    def test_a_foreign_pickle_in_what_a_transaction_says_of_itself_runs_nothing(
+        self, storage: StorageUnderTest, tmp_path: Path
+    ) -> None:
+        """Its history is refused instead; the object itself is there."""
+        trap = tmp_path / "sprung"
+        with storage.clients(1) as (image,):
+            with image.transaction() as root:
+                root["lobby"].n = 1
+                oid = root["lobby"]._p_oid
+            with image.session() as session:
+                store_record(session.begin(), oid, b"", said=pickled({"note": Trap(trap)}))
+        with storage.clients(1) as (image,), image.snapshot() as root:
+            assert root["lobby"].n == 1
+            with pytest.raises(Exception, match=r"ForeignClass|not one of the image's classes"):
+                changes_of(place_at(root, "lobby"), 10)
+        assert not trap.exists()
 
     def test_an_image_opened_for_reading_changes_nothing(self, storage: StorageUnderTest) -> None:
         """It reads what is there, and refuses to write."""

@@ -2,96 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from persistent.mapping import PersistentMapping
+from transaction.interfaces import DoomedTransaction, TransactionFailedError
 from ZODB.Connection import Connection
-from ZODB.POSException import InvalidObjectReference, POSKeyError
-from ZODB.serialize import ObjectWriter
+from ZODB.POSException import POSKeyError
 
-from batos.uvm.errors import BelongsToVessel, NoSuchMoment, NotStorable, ReadOnly
+from batos.uvm.errors import NoSuchMoment, ReadOnly, SessionMisuse
+from batos.uvm.gate import ROLLED_BACK, GateWriter
 from batos.uvm.objects import UvmObject
-from batos.uvm.paths import first_refused, path_of
+from batos.uvm.paths import path_of
 from batos.uvm.shapes import ShapeTable
-from batos.uvm.values import ATOMS, BTREES, PERSISTENT_VALUES, PLAIN_MUTABLE, ZONED, ImageObject
-
-RECORDS: frozenset[type] = PERSISTENT_VALUES | {PersistentMapping}
-"""Persistent classes beside `UvmObject` that have records. ZODB's own mapping is the image's root."""
-_INLINE: frozenset[type] = ATOMS | ZONED | {tuple, list, dict, set, frozenset}
-_BY_NAME: frozenset[type] = ATOMS | ZONED | RECORDS | {UvmObject, set, frozenset}
-"""Classes that a record may name."""
-
-
-class GateWriter(ObjectWriter):  # type: ignore[misc]  # ZODB has no types
-    """Turns objects into records, and refuses what is not of the image, with its path."""
-
-    def __init__(self, connection: Any, stack: list[Any]) -> None:
-        super().__init__()
-        self._jar = connection
-        self._stack = stack
-
-    def persistent_id(self, obj: Any) -> Any:
-        """ZODB's hook: called for every value in a record. None means that it is stored within the record."""
-        kind = type(obj)
-        if kind in ATOMS:
-            return None
-        if isinstance(obj, ImageObject):
-            reference = super().persistent_id(obj)
-            return (reference[0], UvmObject) if type(reference) is tuple else reference
-        if kind in RECORDS:
-            return super().persistent_id(obj)
-        if kind in _INLINE or (isinstance(obj, type) and obj in _BY_NAME):
-            return None
-        raise BelongsToVessel("", kind)
-
-    def serialize(self, obj: Any) -> bytes:
-        """One object's record. It always names `batos.uvm.UvmObject`, whatever shape the object wears."""
-        try:
-            if isinstance(obj, ImageObject):
-                return self._dump(UvmObject, obj.__getstate__())  # type: ignore[no-any-return]  # ZODB has no types
-            if type(obj) not in RECORDS:
-                raise BelongsToVessel("", type(obj))
-            _refuse_unwatched(obj)
-            return super().serialize(obj)  # type: ignore[no-any-return]  # ZODB has no types
-        except NotStorable as refusal:
-            raise refusal.inside(path_of(obj) + ("" if refusal.path else first_refused(obj))) from None
-        except InvalidObjectReference as foreign:
-            raise NotStorable(
-                path_of(obj), "it refers to an object of another session; copy that object, or write both in one"
-            ) from foreign
-
-
-def _refuse_unwatched(obj: Any) -> None:
-    """A plain list, dict or set directly in a tree or in the root could be changed without anyone noticing."""
-    kind = type(obj)
-    if kind in BTREES:
-        if not hasattr(obj, "items"):
-            return
-        pairs = obj.items() if hasattr(obj, "_next") else _own_pairs(obj)
-    elif kind is PersistentMapping:
-        pairs = obj.items()
-    else:
-        return
-    for key, value in pairs:
-        if type(value) in PLAIN_MUTABLE:
-            raise _unwatched(key, value)
-
-
-def _own_pairs(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """The pairs that stand in the tree's own record: those of a tree so small that it holds its only bucket itself."""
-    state = tree.__getstate__()
-    if state is not None and len(state) == 1:  # a tree of several buckets has a second part: the first bucket
-        pairs = state[0][0][0]
-        yield from zip(pairs[::2], pairs[1::2], strict=True)
-
-
-def _unwatched(key: Any, value: Any) -> NotStorable:
-    kind = type(value).__name__
-    return NotStorable(
-        f"[{key!r}]",
-        f"changes made in place of a plain {kind} here would be lost: store a Persistent{kind.capitalize()} or a tuple",
-    )
 
 
 class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
@@ -102,6 +24,7 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
         writable: whether objects may be changed.
         last_commit: the tid of the latest commit through this connection, as stored bytes; None before the first.
         finishing: whether a commit was voted for and is being finished: if it fails now, its fate is unknown.
+        gone: the ids of new objects in memory whose state was rolled back or aborted: they cannot be read nor stored.
     """
 
     def __init__(self, db: Any, *args: Any, **options: Any) -> None:
@@ -110,6 +33,7 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
         self.spoiled = False
         self.last_commit: bytes | None = None
         self.finishing = False
+        self.gone: set[bytes] = set()
         super().__init__(db, *args, **options)
         if self.before is None:
             self._watch_finish()
@@ -131,7 +55,11 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
         if not self.writable:
             self.spoiled = True
             raise ReadOnly(path_of(obj))
-        super().register(obj)
+        try:
+            super().register(obj)
+        except TransactionFailedError as wrong:
+            self.complain(wrong, "changing an object")
+            raise
 
     def changed(self) -> set[bytes]:
         """The ids of the stored objects that the running transaction has changed; new ones are not among them."""
@@ -152,6 +80,8 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
 
     def setstate(self, obj: Any) -> None:
         """ZODB's hook: an object's record is needed."""
+        if obj._p_oid in self.gone:  # noqa: SLF001 - ZODB's public protocol has underscores
+            raise SessionMisuse(ROLLED_BACK)
         try:
             super().setstate(obj)
         except Exception as wrong:
@@ -159,10 +89,14 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
             raise
 
     def complain(self, wrong: BaseException, doing: str) -> None:
-        """Raise the image's own error where `wrong` says that this connection's storage is not there or refuses.
+        """Raise the image's own error where `wrong` says that the transaction is over, or the storage away or refusing.
 
         In a view of the past a record that is missing was packed away.
         """
+        if isinstance(wrong, DoomedTransaction):
+            raise SessionMisuse("this transaction is doomed: it can only be aborted") from wrong
+        if isinstance(wrong, TransactionFailedError):
+            raise SessionMisuse("a savepoint of this transaction failed: it can only be aborted") from wrong
         if self.before is not None and isinstance(wrong, POSKeyError):
             seen = int.from_bytes(self.before, "big") - 1
             raise NoSuchMoment(f"{seen:016x}", "what stood there then was packed away") from wrong
@@ -195,7 +129,23 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
 
     def _rollback_savepoint(self, state: Any) -> None:
         self._part_from_new_objects()
-        super()._rollback_savepoint(state)
+        position, index, creating = state
+        super()._rollback_savepoint((position, index, creating.copy()))  # ZODB goes on writing into what it is given
+
+    def _invalidate_creating(self, creating: Iterable[bytes] | None = None) -> None:
+        """ZODB's hook: new objects are parted from this connection, with the state that they have in memory.
+
+        ZODB parts those that have none there as well: lists and objects are broken then, trees seem to be empty. They
+        stay, so that whoever asks them is told.
+        """
+        in_memory = self._cache.get
+        made = self._creating if creating is None else creating
+        parting = {oid: obj for oid in made if (obj := in_memory(oid)) is not None}
+        hollow = {oid for oid, obj in parting.items() if obj._p_changed is None}  # noqa: SLF001 - as above
+        self.gone = {oid for oid in self.gone if in_memory(oid) is not None} | hollow
+        super()._invalidate_creating(parting.keys() - hollow)
+        if creating is None:
+            self._creating.clear()
 
     def _part_from_new_objects(self) -> None:
         """Objects that were stored nowhere lose their connection; ZODB does not tell them, so we do."""

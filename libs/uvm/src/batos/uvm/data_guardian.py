@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic import create_model as make_model
 
-from batos.uvm.errors import CovenantBroken
+from batos.uvm.errors import CovenantBroken, NotStorable
 from batos.uvm.values import plain
 
 MAX_SCHEMA_DEPTH = 16
@@ -65,8 +65,8 @@ def model_from_schema(name: str, schema: Mapping[str, Any]) -> type[BaseModel]:
         CovenantBroken: the schema says something else; the errors name the places.
     """
     try:
-        text = json.dumps(plain(schema))
-    except (TypeError, ValueError, RecursionError) as wrong:
+        text = json.dumps(plain(schema), allow_nan=False)
+    except (NotStorable, TypeError, ValueError) as wrong:
         raise CovenantBroken("schema", [f"it is not JSON: {wrong}"]) from wrong
     return _model(name, text)
 
@@ -80,6 +80,8 @@ def validate(schema: Mapping[str, Any], data: Any) -> Any:
     model = model_from_schema("Artifact", schema)
     try:
         artifact = model.model_validate(plain(data))
+    except NotStorable as wrong:
+        raise CovenantBroken(COVENANT, [f"{_place(())}: {wrong}"]) from None
     except ValidationError as wrong:
         raise CovenantBroken(COVENANT, _sentences(wrong)) from None
     return artifact.model_dump(by_alias=True, exclude_unset=True)
@@ -229,7 +231,7 @@ def _object(name: str, schema: dict[str, Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     required = set(schema.get("required", ()))
     for place, (title, inner) in enumerate(schema["properties"].items()):
-        own_name = title if _is_field_name(title) else f"property_{place}"
+        own_name = title if _is_field_name(title) else f"{_MADE}{place}"
         settings: dict[str, Any] = {"alias": title, "description": inner.get("description")}
         if title not in required:
             settings["default"] = None
@@ -252,10 +254,13 @@ def _whole(value: Any) -> Any:
     return value
 
 
+_MADE = "property_"
+"""Begins the names of fields whose properties have none that a field could have; and so no others."""
+
+
 def _is_field_name(title: str) -> bool:
-    return title.isidentifier() and title.isascii() and title[:1] != "_" and not iskeyword(title) and not hasattr(
-        BaseModel, title
-    )  # fmt: skip
+    usable = title.isidentifier() and title.isascii() and not title.startswith(("_", _MADE)) and not iskeyword(title)
+    return usable and not hasattr(BaseModel, title)
 
 
 def _type(name: str, schema: dict[str, Any]) -> Any:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import uuid
-from types import MappingProxyType
 from typing import Any
 
-from persistent.mapping import PersistentMapping
 from ZODB.DB import DB
 
 from batos.uvm.address import Address
 from batos.uvm.calling import Runner
 from batos.uvm.connection import ImageConnection
-from batos.uvm.errors import ForeignClass
-from batos.uvm.objects import UvmObject
-from batos.uvm.values import PERSISTENT_VALUES
+from batos.uvm.loading import class_named
 
 POOL_SIZE = 64
 """Connections at a time before ZODB warns; twice as many before it complains loudly."""
@@ -24,19 +17,6 @@ CACHE_OBJECTS = 10_000
 """Objects that each connection keeps in memory."""
 HISTORICAL_POOL_SIZE = 8
 HISTORICAL_CACHE_OBJECTS = 2_000
-
-
-def _by_name() -> dict[tuple[str, str], type]:
-    plain = (
-        dt.datetime, dt.date, dt.time, dt.timedelta, dt.timezone,
-        decimal.Decimal, uuid.UUID, complex, set, frozenset,
-    )  # fmt: skip
-    classes = (UvmObject, PersistentMapping, *PERSISTENT_VALUES, *plain)
-    return {(found.__module__, found.__qualname__): found for found in classes}
-
-
-LOADABLE = MappingProxyType(_by_name())
-"""Everything that a record may name, by module and name. Nothing is ever imported because a record says so."""
 
 
 class ImageDatabase(DB):  # type: ignore[misc]  # ZODB has no types
@@ -75,7 +55,4 @@ class ImageDatabase(DB):  # type: ignore[misc]  # ZODB has no types
         Raises:
             ForeignClass: it is none of the image's.
         """
-        try:
-            return LOADABLE[module, name]
-        except KeyError:
-            raise ForeignClass(module, name) from None
+        return class_named(module, name)

@@ -185,6 +185,17 @@ class NoSuchMoment(UvmError):
         super().__init__(f"the image cannot be opened as of {moment}: {why}")
 
 
+class BadMoment(NoSuchMoment, ValueError):
+    """A text is neither a transaction nor a time with its zone."""
+
+    def __init__(self, moment: object) -> None:
+        example = "2026-01-31T12:00:00+00:00"
+        super().__init__(
+            repr(moment),
+            f"it is neither a transaction (16 hexadecimal digits) nor a time with its zone, like {example}",
+        )
+
+
 class NoAncestor(UvmError):
     """An object is to be compared with the one that it was cloned from, and it was not cloned."""
 
@@ -288,13 +299,16 @@ class BrokenMethod(UvmError):
 
     Attributes:
         selector: the method's name.
-        reason: what is wrong, with the line where there is one.
+        reason: what is wrong.
+        line: in which line of the source; 0 where it is the source as a whole.
     """
 
-    def __init__(self, selector: str, reason: str) -> None:
+    def __init__(self, selector: str, reason: str, line: int = 0) -> None:
         self.selector = selector
         self.reason = reason
-        super().__init__(f"live method {selector!r}: {reason}")
+        self.line = line
+        place = f"line {line}: " if line else ""
+        super().__init__(f"live method {selector!r}: {place}{reason}")
 
 
 class CovenantBroken(UvmError):

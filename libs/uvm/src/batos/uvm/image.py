@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Self, TypeVar
 
 import stamina
-from persistent.TimeStamp import TimeStamp
 from transaction import TransactionManager
 from zc.lockfile import LockError  # type: ignore[import-untyped]
 from ZODB.POSException import ConflictError, POSKeyError, ReadOnlyError, StorageError
-from ZODB.utils import p64
 
 from batos.uvm.address import Address
 from batos.uvm.addresses import resolve
@@ -28,6 +25,7 @@ from batos.uvm.errors import (
     NoSuchMoment,
     UvmError,
 )
+from batos.uvm.moments import reached
 from batos.uvm.objects import UvmObject
 from batos.uvm.session import Root, Session, transaction_in, view_in
 
@@ -35,7 +33,6 @@ T = TypeVar("T")
 LOBBY = "lobby"
 PACKED = "packed"
 """In the root of an image that was packed: the earliest transaction as of which it can be looked at."""
-TID_DIGITS = 16
 OPENING_ATTEMPTS = 10
 """How often a new image is set up, where several vessels set it up at once."""
 RETRY_FIRST_S, RETRY_MOST_S, RETRY_JITTER_S = 0.002, 0.25, 0.05
@@ -102,13 +99,14 @@ class Image:
         """The state as of a past transaction or time, for reading.
 
         A time means what the image's transactions say of theirs, and these never go back, whatever the clock did: it
-        sees every transaction up to it. Where the clock was set back, those after that follow the last one before it by
-        nanoseconds; name them by their tids.
+        sees every transaction up to the end of the microsecond that it names. Where the clock was set back, those after
+        that follow the last one before it by nanoseconds; name them by their tids.
 
         Args:
-            moment: a tid (16 hexadecimal digits), or a time with its time zone.
+            moment: a tid (16 hexadecimal digits), or a time with its time zone; either may be a text.
 
         Raises:
+            BadMoment: it is neither.
             NoSuchMoment: it lies in the future, before the image's beginning, or was packed away. Also raised by a read
                 in the view, where what stood there then was packed away.
         """
@@ -185,7 +183,13 @@ class Image:
 
     def last_tid(self) -> str:
         """The newest transaction of the image: 16 hexadecimal digits."""
-        return self._newest().hex()
+        try:
+            return self._database.newest().hex()
+        except Exception as wrong:
+            named = self._address.named(wrong, "asking for its newest state")
+            if named is None:
+                raise
+            raise named from wrong
 
     def close(self) -> None:
         """Abort what still runs and let go of the storage. May be called twice."""
@@ -195,13 +199,10 @@ class Image:
             self._address.release()
 
     def _open_at(self, moment: str | dt.datetime, manager: TransactionManager) -> Any:
-        newest = self._newest()
-        tid = _tid_of(moment, newest=newest)
+        newest = self.last_tid()
+        tid = min(reached(moment, newest), newest)
         self._refuse_packed(moment, tid)
-        try:
-            connection = self._database.open(manager, at=tid)
-        except ValueError as wrong:
-            raise NoSuchMoment(moment, f"it lies in the future; the newest transaction is {newest.hex()}") from wrong
+        connection = self._database.open(manager, at=bytes.fromhex(tid))
         try:
             connection.root()
         except (POSKeyError, NoSuchMoment) as gone:
@@ -209,21 +210,12 @@ class Image:
             raise NoSuchMoment(moment, "the image had not begun then, or that time was packed away") from gone
         return connection
 
-    def _refuse_packed(self, moment: str | dt.datetime, tid: bytes) -> None:
+    def _refuse_packed(self, moment: str | dt.datetime, tid: str) -> None:
         """Some objects still have their states of before the last pack: a view would have holes."""
         with self.snapshot() as root:
             earliest = str(root.get(PACKED, ""))
-        if tid.hex() < earliest:
+        if tid < earliest:
             raise NoSuchMoment(moment, f"it was packed away; the earliest transaction to be looked at is {earliest}")
-
-    def _newest(self) -> bytes:
-        try:
-            return self._database.newest()
-        except Exception as wrong:
-            named = self._address.named(wrong, "asking for its newest state")
-            if named is None:
-                raise
-            raise named from wrong
 
 
 def open_image(uri: str, *, read_only: bool = False) -> Image:
@@ -311,39 +303,3 @@ def note_packed(root: Root, earliest: str) -> str:
         return noted
     root[PACKED] = earliest
     return earliest
-
-
-def _tid_of(moment: str | dt.datetime, *, newest: bytes) -> bytes:
-    """The tid up to which a view of that moment sees. A time after the newest transaction sees that one."""
-    if isinstance(moment, dt.datetime):
-        if moment.tzinfo is None:
-            raise NoSuchMoment(moment, "give the time with its time zone")
-        tid = tid_at(moment)
-        # A clock that was set back is behind the newest transaction: what that one calls its time is no future.
-        if moment.timestamp() > time.time() and tid > newest:
-            raise NoSuchMoment(moment, "it lies in the future")
-        return min(tid, newest)
-    try:
-        number = int(moment, 16)
-    except ValueError:
-        number = -1
-    if len(moment) != TID_DIGITS or number < 0:
-        raise NoSuchMoment(moment, f"a tid has {TID_DIGITS} hexadecimal digits")
-    return bytes(p64(number))
-
-
-def tid_at(moment: dt.datetime) -> bytes:
-    """The tid that a transaction of this very time would have.
-
-    Args:
-        moment: a time with its time zone.
-
-    Raises:
-        NoSuchMoment: no transaction can have it.
-    """
-    try:
-        utc = moment.astimezone(dt.UTC)
-        stamp = TimeStamp(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second + utc.microsecond / 1e6)
-    except (ValueError, OverflowError) as wrong:
-        raise NoSuchMoment(moment, "no transaction can have that time") from wrong
-    return bytes(stamp.raw())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from dataclasses import dataclass
 
 from batos.uvm.calling import TRUSTED, sandbox_of
-from batos.uvm.compiling import MAX_SOURCE_CHARS, checked_source, digest, host_needed, normal
-from batos.uvm.errors import MessageNotUnderstood, NoSuchVersion
+from batos.uvm.compiling import check_definition, checked_source, digest, function_of, host_needed, normal
+from batos.uvm.errors import BrokenMethod, MessageNotUnderstood, NoSuchVersion
 from batos.uvm.objects import (
     METHODS,
     VERSIONS,
@@ -18,8 +19,8 @@ from batos.uvm.objects import (
     set_methods,
     versions_of,
 )
-from batos.uvm.persistence_guardian import BOUNDS, faults
-from batos.uvm.sandbox_errors import SourceRefused
+from batos.uvm.persistence_guardian import faults
+from batos.uvm.sandbox_errors import Fault, SourceRefused
 
 _LAST = 2**62
 """More versions than a method will ever have."""
@@ -46,6 +47,11 @@ class LiveMethod:
     time: float
 
     @property
+    def record(self) -> MethodRecord:
+        """This version as an object keeps it."""
+        return self.source, self.hash, self.author, self.time
+
+    @property
     def host(self) -> int:
         """The version of the host's interface that it needs, from 1: what its source says with `HOST = 2`."""
         return host_needed(self.source)
@@ -65,34 +71,47 @@ def install_method(obj: UvmObject, name: str, source: str, *, author: str) -> Li
         The version now in force. Installing the source in force again by the same author changes nothing.
 
     Raises:
-        BrokenMethod: the source does not define such a method.
+        BrokenMethod: the author is trusted, and the source does not define such a method, or cannot be loaded here.
         BadSlotName: no slot may have this name.
         SourceRefused: a cycle wrote it, and the PersistenceGuardian refuses it.
     """
     check_slot_name(name)
-    text = checked_source(name, source) if author in TRUSTED else _guarded(obj, name, source, author)
-    history = method_history(obj, name)
-    current = _own_record(obj, name)
-    if current is not None and history and current[:3] == (text, history[-1].hash, author):
-        return history[-1]
+    text = _loaded(name, source) if author in TRUSTED else _guarded(obj, name, source, author)
+    current = own_methods(obj).get(name)
+    if current is not None and (current.source, current.author) == (text, author):
+        return current
     record: MethodRecord = (text, digest(text), author, time.time())
-    number = len(history) + 1
+    number = len(method_history(obj, name)) + 1
     versions_of(obj)[name, number] = record
     set_methods(obj, {**obj.__dict__.get(METHODS, {}), name: record})
     return LiveMethod(name, number, *record)
 
 
+def _loaded(name: str, source: str) -> str:
+    """The source of an author who is trusted, checked and loaded as it will be for a call."""
+    text = checked_source(name, source)
+    function_of(name, text)
+    return text
+
+
 def _guarded(obj: UvmObject, name: str, source: str, author: str) -> str:
-    """The source of a cycle, checked by the PersistenceGuardian too: first of all that it is fit to be parsed here."""
-    found = faults(name, normal(source)) if len(source) <= MAX_SOURCE_CHARS else ()
-    if not any(fault.rule in BOUNDS for fault in found):
-        checked_source(name, source)
+    """The source of a cycle, read by the PersistenceGuardian. Where it is fit to be, it is parsed; never compiled."""
+    text = normal(source)
+    found = faults(name, text) or _faults_of_definition(name, text)
     if found:
         sandbox = sandbox_of(obj)
         if sandbox is not None:
             sandbox.refused(obj, name, author, found)
         raise SourceRefused(name, found)
-    return normal(source)
+    return text
+
+
+def _faults_of_definition(name: str, text: str) -> tuple[Fault, ...]:
+    try:
+        check_definition(name, ast.parse(text))
+    except BrokenMethod as wrong:
+        return (Fault("definition", wrong.line, min(wrong.line, 1), wrong.reason),)
+    return ()
 
 
 def method_history(obj: UvmObject, name: str) -> list[LiveMethod]:
@@ -112,14 +131,14 @@ def method_of(obj: UvmObject, name: str) -> tuple[UvmObject, LiveMethod]:
     holder, _, record = find(obj, name)
     if record is None:
         raise MessageNotUnderstood(obj, name)
-    number = max((version.number for version in method_history(holder, name) if version.hash == record[1]), default=1)
-    return holder, LiveMethod(name, number, *record)
+    return holder, _in_force(holder, name, record)
 
 
 def revert_method(obj: UvmObject, name: str, number: int, *, author: str) -> LiveMethod:
     """Put an older version of an object's own live method in force again, as a new version.
 
-    Reverting is no trust: what a cycle wrote stays that cycle's, and runs in the sandbox as before.
+    Reverting is no trust: what a cycle wrote stays that cycle's, and runs in the sandbox as before. What a trusted
+    author wrote is trusted again, also where a cycle's method of the same source is in force.
 
     Args:
         obj: whose method.
@@ -128,7 +147,8 @@ def revert_method(obj: UvmObject, name: str, number: int, *, author: str) -> Liv
         author: who reverts it.
 
     Returns:
-        The version now in force; where this source is in force already, that one.
+        The version now in force; where this source of the same cycle, or of any trusted author, is in force already,
+        that one.
 
     Raises:
         NoSuchVersion: there is no such version; the error says which there are.
@@ -137,19 +157,23 @@ def revert_method(obj: UvmObject, name: str, number: int, *, author: str) -> Liv
     wanted = next((version for version in history if version.number == number), None)
     if wanted is None:
         raise NoSuchVersion(name, number, [version.number for version in history])
-    current = _own_record(obj, name)
-    if current is not None and current[1] == wanted.hash:
-        return history[-1]
+    current = own_methods(obj).get(name)
+    if current is not None and current.source == wanted.source and _as_trusted(current, wanted):
+        return current
     return install_method(obj, name, wanted.source, author=author if wanted.author in TRUSTED else wanted.author)
+
+
+def _as_trusted(one: LiveMethod, other: LiveMethod) -> bool:
+    """Whether two versions of one source run in the same way, for the same author."""
+    return one.author == other.author or {one.author, other.author} <= TRUSTED
 
 
 def own_methods(obj: UvmObject) -> dict[str, LiveMethod]:
     """The object's own live methods in force, by name."""
     obj._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
-    return {name: method_of(obj, name)[1] for name in obj.__dict__.get(METHODS, {})}
+    return {name: _in_force(obj, name, record) for name, record in obj.__dict__.get(METHODS, {}).items()}
 
 
-def _own_record(obj: UvmObject, name: str) -> MethodRecord | None:
-    obj._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
-    record: MethodRecord | None = obj.__dict__.get(METHODS, {}).get(name)
-    return record
+def _in_force(holder: UvmObject, name: str, record: MethodRecord) -> LiveMethod:
+    """The version that a record is: not always the newest, which an undo may have taken out of force."""
+    return next(version for version in reversed(method_history(holder, name)) if version.record == record)

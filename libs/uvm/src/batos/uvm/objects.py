@@ -7,9 +7,11 @@ either comes to `__getattr__`, which fills that class, or says that the message 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from keyword import iskeyword
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from unicodedata import normalize
 
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
@@ -127,22 +129,29 @@ class UvmObject(ImageObject):
     def _clone_persistent_(self, **overrides: Any) -> UvmObject:
         """A new object with the same parents and a deep copy of the own slots and the methods in force.
 
-        Other objects that stand in the slots are referred to, not copied. The slot `ancestor` names the original.
+        Other objects that stand in the slots are referred to, not copied. The slot `ancestor` names the original, also
+        where that has a method of this name.
 
         Args:
             **overrides: slots that get another value in the clone.
+
+        Raises:
+            NotStorable: a value is nested too deeply to be copied; or an override may not stand in the image.
         """
         self._p_activate()
         clone = UvmObject(self.__dict__[PARENTS])
         copied: dict[int, Any] = {}
         for name, value in self.__dict__.items():
             if name not in PRIVATE and name not in overrides:
-                _set(clone, name, copy_value(value, copied))
+                try:
+                    _set(clone, name, copy_value(value, copied))
+                except RecursionError:
+                    raise NotStorable(f"{path_of(self)}.{name}", "it is nested too deeply to be copied") from None
         methods: dict[str, MethodRecord] | None = self.__dict__.get(METHODS)
         if methods:
             _set(clone, METHODS, dict(methods))
             _set(clone, VERSIONS, OOBTree({(name, 1): record for name, record in methods.items()}))
-        _set(clone, "ancestor", self)
+        clone.ancestor = self
         for name, value in overrides.items():
             setattr(clone, name, value)
         return clone
@@ -294,14 +303,32 @@ def _checked_parents(receiver: UvmObject, parents: Iterable[object]) -> tuple[Uv
             raise NotStorable(f"{path_of(receiver)}.parents[{place}]", f"{kind!r} is not a UvmObject")
     checked = cast(tuple[UvmObject, ...], given)
     if receiver._p_jar is not None or PARENTS in receiver.__dict__:  # noqa: SLF001 - ZODB's public protocol has underscores
-        _refuse_cycle(receiver, checked)
+        refuse_cycle(receiver, checked)
     return checked
 
 
-def _refuse_cycle(receiver: UvmObject, parents: tuple[UvmObject, ...]) -> None:
+def own_parents(receiver: UvmObject) -> tuple[UvmObject, ...]:
+    """The objects that the receiver delegates to."""
+    receiver._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
+    return cast(tuple[UvmObject, ...], receiver.__dict__[PARENTS])
+
+
+def refuse_cycle(
+    receiver: UvmObject,
+    parents: tuple[UvmObject, ...],
+    parents_of: Callable[[UvmObject], tuple[UvmObject, ...]] = own_parents,
+) -> None:
     """A cycle has no depth-first order that all its members share, so none may come into being.
 
     Every ancestor is declared as read, so that two transactions cannot close a cycle together.
+
+    Args:
+        receiver: the object that is to delegate to others.
+        parents: these others.
+        parents_of: whom an ancestor delegates to, where several are about to change together.
+
+    Raises:
+        ParentCycle: the receiver would be its own ancestor.
     """
     jar = receiver._p_jar  # noqa: SLF001 - ZODB's public protocol has underscores
     seen: set[int] = set()
@@ -316,7 +343,7 @@ def _refuse_cycle(receiver: UvmObject, parents: tuple[UvmObject, ...]) -> None:
         ancestor._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
         if jar is not None and ancestor._p_jar is jar:  # noqa: SLF001 - as above
             jar.readCurrent(ancestor)
-        stack.extend((parent, f"{way}.parents[{place}]") for place, parent in enumerate(ancestor.__dict__[PARENTS]))
+        stack.extend((parent, f"{way}.parents[{place}]") for place, parent in enumerate(parents_of(ancestor)))
 
 
 def check_slot_name(name: str) -> None:
@@ -331,6 +358,10 @@ def check_slot_name(name: str) -> None:
         raise BadSlotName(name, "this name is the image's own; choose another one")
     if not name.isidentifier():
         raise BadSlotName(repr(name), "a slot's name is an identifier")
+    if iskeyword(name):
+        raise BadSlotName(name, "Python reads this word as no name; choose another one")
+    if not name.isascii() and normalize("NFKC", name) != name:
+        raise BadSlotName(name, f"whoever writes it in a source or path means {normalize('NFKC', name)!r}; choose that")
 
 
 _RESERVED = frozenset(dir(Fresh)) | PRIVATE

@@ -1,6 +1,6 @@
 """Where something stands, in the words of the Architect: `lobby.alfred_prototype_obj.notes[3].lock`.
 
-Paths are looked for only after a refusal, and only among what is in memory.
+For a refusal they are looked for only among what is in memory; for what an undo did, in storage too, within bounds.
 """
 
 from __future__ import annotations
@@ -17,40 +17,81 @@ from batos.uvm.values import (
     ATOMS,
     BTREES,
     PERSISTENT_VALUES,
-    ZONED,
     ImageObject,
     PersistentSet,
 )
 
 MAX_VISITED = 100_000
 """How many values a search for a path looks at before it gives up."""
-
-_CONTAINERS = (dict, list, tuple, set, frozenset)
+MAX_LOADED = 3_000
+"""How many records it loads for that, where it may load any: a second or two over a network."""
 
 
 def path_of(target: Any) -> str:
     """The shortest path from the image's root to a persistent object, or a name for it where none is in memory."""
     jar = target._p_jar  # noqa: SLF001 - ZODB's public protocol has underscores
-    kind = "UvmObject" if isinstance(target, ImageObject) else type(target).__name__
     if jar is None:
-        return kind
+        return _kind(target)
     try:
         root = jar.root()
     except KeyError:
-        return kind
-    if target is root:
-        return "root"
-    queue: deque[tuple[Any, str]] = deque((value, str(name)) for name, value in root.items())
-    seen: set[int] = set()
-    while queue and len(seen) < MAX_VISITED:
-        value, path = queue.popleft()
-        if value is target:
-            return path
-        if type(value) in ATOMS or id(value) in seen or _is_ghost(value):
-            continue
-        seen.add(id(value))
-        queue.extend((item, path + place) for place, item in _inside(value))
-    return kind
+        return _kind(target)
+    return next((path for value, path in _reached(root, loads=0) if value is target), _kind(target))
+
+
+def paths_of(targets: Iterable[Any]) -> dict[bytes, str]:
+    """Where stored objects of one connection stand, by their ids. What is not in memory is loaded, within bounds.
+
+    An object that is not found so has its class and its id for a name: it may be one of very many in a tree, or be
+    reached from nowhere.
+    """
+    missing = {target._p_oid: target for target in targets}  # noqa: SLF001 - ZODB's public protocol has underscores
+    found: dict[bytes, str] = {}
+    if missing:
+        root = next(iter(missing.values()))._p_jar.root()  # noqa: SLF001 - as above
+        for value, path in _reached(root, loads=MAX_LOADED):
+            oid: Any = getattr(value, "_p_oid", None)
+            if missing.pop(oid, None) is not None:
+                found[oid] = path
+            if not missing:
+                break
+    return found | {oid: f"{_kind(target)} {int.from_bytes(oid, 'big'):#x}" for oid, target in missing.items()}
+
+
+def _kind(target: Any) -> str:
+    return "UvmObject" if isinstance(target, ImageObject) else type(target).__name__
+
+
+def _reached(root: Any, *, loads: int) -> Iterator[tuple[Any, str]]:
+    """What can be reached from the root, with its path: the nearest first, and what stands in trees last.
+
+    Args:
+        root: the image's root.
+        loads: how many records may be loaded for it.
+    """
+    near = deque((value, str(name)) for name, value in root.items())
+    in_trees: deque[tuple[Any, str]] = deque()
+    seen = {id(value) for value, _ in near}
+    yield root, "root"
+    yield from list(near)
+    while near or in_trees:
+        queue = near or in_trees
+        whole, path = queue.popleft()
+        if _is_ghost(whole):
+            if not loads:
+                continue
+            loads -= 1
+            whole._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
+        if type(whole) in BTREES:
+            queue = in_trees
+        for place, item in _inside(whole):
+            if type(item) in ATOMS or id(item) in seen:
+                continue
+            if len(seen) >= MAX_VISITED:
+                return
+            seen.add(id(item))
+            yield item, path + place
+            queue.append((item, path + place))
 
 
 def records_of(value: Any) -> Iterator[Any]:
@@ -69,26 +110,6 @@ def records_of(value: Any) -> Iterator[Any]:
             found._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
             yield found
         stack.extend(item for _, item in _inside(found))
-
-
-def first_refused(record: Any) -> str:
-    """Where in an object's own record the first value stands that may not be stored; empty where none does."""
-    return next(_refused(record, seen=set(), depth=0), "")
-
-
-def _refused(value: Any, *, seen: set[int], depth: int) -> Iterator[str]:
-    kind = type(value)
-    known = kind in ATOMS or kind in ZONED
-    separate = depth > 0 and (isinstance(value, ImageObject) or kind in PERSISTENT_VALUES)
-    if known or separate or id(value) in seen:
-        return
-    seen.add(id(value))
-    if depth > 0 and kind not in _CONTAINERS:
-        yield ""
-        return
-    for place, item in _inside(value):
-        for rest in _refused(item, seen=seen, depth=depth + 1):
-            yield place + rest
 
 
 def _is_ghost(value: Any) -> bool:

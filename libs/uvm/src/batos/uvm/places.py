@@ -7,14 +7,19 @@ would read it, inherited or not; `[key]` reads an item of a mapping, tree, list 
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from persistent import Persistent
 
 from batos.uvm.errors import BadPath, MessageNotUnderstood
 from batos.uvm.methods import LiveMethod, method_of
 from batos.uvm.objects import UvmObject, find
 from batos.uvm.session import Root
+from batos.uvm.sketch import short_text
+from batos.uvm.values import BTREES
 
 MAX_PATH_CHARS = 1000
 
@@ -26,13 +31,14 @@ class Place:
     Attributes:
         path: the path.
         value: the object or value; None where it is a live method.
-        holder: the object whose slot or method it is, where the path ends in one.
+        holder: what has the record in which it stands: the object whose slot or method it is, the container whose item
+            it is; of a tree's item the part of that tree in which it lies.
         method: the live method in force, where it is one.
     """
 
     path: str
     value: Any
-    holder: UvmObject | None = None
+    holder: Any = None
     method: LiveMethod | None = None
 
 
@@ -47,7 +53,7 @@ def place_at(root: Root, path: str) -> Place:
     name, *steps = _steps(path)
     if name not in root:
         raise BadPath(path, f"the image has no {name!r}; it has {', '.join(sorted(map(str, root)))}")
-    place = Place(name, root[name])
+    place = Place(name, root[name], root)
     for attribute, key in steps:
         place = _slot(place, key) if attribute else _item(place, key)
     return place
@@ -100,9 +106,23 @@ def _item(place: Place, key: Any) -> Place:
     if whole or not hasattr(place.value, "__getitem__"):
         raise BadPath(path, f"{place.path} has no items, it is {_kind(place)}")
     try:
-        return Place(path, place.value[key])
+        return Place(path, place.value[key], _part_with(key, place))
     except (LookupError, TypeError):
         raise BadPath(path, f"{place.path} has no item {key!r}{_near(place.value)}") from None
+
+
+def _part_with(key: Any, whole: Place) -> Any:
+    """Return what has the record in which an item stands."""
+    node = whole.value
+    if not isinstance(node, Persistent):
+        return whole.holder
+    while type(node) in BTREES and not hasattr(node, "_next"):
+        state = node.__getstate__()
+        if len(state) == 1:  # so small a tree holds its only bucket itself
+            break
+        children, keys = state[0][::2], state[0][1::2]
+        node = children[0 if key is None else bisect_right(keys, key)]
+    return node
 
 
 def _near(value: Any) -> str:
@@ -115,7 +135,7 @@ def _near(value: Any) -> str:
         if len(found) == _SHOWN_KEYS:
             found.append("…")
             break
-        found.append(repr(key))
+        found.append(short_text(key))
     return f"; it has {', '.join(found) or 'none'}"
 
 

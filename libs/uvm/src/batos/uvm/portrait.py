@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import pprint
-import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +14,9 @@ from batos.uvm.objects import UvmObject, lineage, own_names, slots
 from batos.uvm.paths import path_of
 from batos.uvm.places import Place
 from batos.uvm.session import seen_tid
-from batos.uvm.values import BTREES, plain
+from batos.uvm.sketch import short_text, whole_text
+from batos.uvm.values import BTREES
 
-SHOWN_CHARS = 200
-"""Of a value that stands in a list; a value that is looked at by itself is shown in full, up to `WHOLE_CHARS`."""
-WHOLE_CHARS = 100_000
-LINE_CHARS = 100
-"""Of a value that is written in lines."""
 SHOWN_ITEMS = 100
 """Of a container that is looked at by itself."""
 
@@ -127,16 +121,18 @@ def portray(place: Place) -> Portrait:
         )
     pairs = _pairs(value)
     if pairs is None:
-        return Portrait(place.path, type(value).__name__, oid=oid, tid=tid, text=_whole(value))
-    entries = tuple(_entry(repr(key), found) for key, found in itertools.islice(pairs, SHOWN_ITEMS))
+        return Portrait(place.path, type(value).__name__, oid=oid, tid=tid, text=whole_text(value))
+    entries = tuple(_entry(short_text(key), found) for key, found in itertools.islice(pairs, SHOWN_ITEMS))
     return Portrait(place.path, type(value).__name__, oid=oid, tid=tid, entries=entries, items=len(value))
 
 
 def changes_of(place: Place, limit: int) -> list[Change]:
     """Return the transactions that wrote the record in which a place stands, the newest first.
 
-    A plain value has no record of its own: its holder's is meant. A view of the past knows only what came until then. A
-    storage that was packed remembers no more than since.
+    A plain value has no record of its own. Meant is then that of the object whose slot it is, or of the container whose
+    item it is, and so the changes of all other slots and items in it; a tree is kept in parts, and the one in which the
+    item lies is meant: it tells of the item's neighbours, and only since it was parted from others. A view of the past
+    knows only what came until then. A storage that was packed remembers no more than since.
 
     Args:
         place: the place.
@@ -192,7 +188,7 @@ def _entry(name: str, value: Any) -> Entry:
         return Entry(name, "object", path_of(value))
     if type(value) in BTREES:
         return Entry(name, type(value).__name__, f"{len(value)} items")
-    return Entry(name, type(value).__name__, _short(value))
+    return Entry(name, type(value).__name__, short_text(value))
 
 
 def _inherited(value: UvmObject) -> Iterator[Inherited]:
@@ -214,30 +210,3 @@ def _pairs(value: Any) -> Iterator[tuple[Any, Any]] | None:
     if isinstance(value, list | tuple) or (hasattr(value, "__getitem__") and hasattr(value, "__len__")):
         return iter(enumerate(value))
     return None
-
-
-def _short(value: Any) -> str:
-    words = reprlib.Repr()
-    words.maxlist = words.maxtuple = words.maxdict = words.maxset = 8
-    words.maxlevel = 3
-    words.maxstring = words.maxother = SHOWN_CHARS
-    return words.repr(plain(value))[:SHOWN_CHARS]
-
-
-def whole_text(value: Any) -> str:
-    """A value in lines, so that two of them can be compared line by line; cut where it is very long."""
-    if isinstance(value, str):
-        return _cut(value)
-    if isinstance(value, UvmObject):
-        return path_of(value)
-    if type(value) in BTREES:
-        value = dict(value.items()) if hasattr(value, "items") else list(value)
-    return _cut(pprint.pformat(plain(value), width=LINE_CHARS))
-
-
-def _whole(value: Any) -> str:
-    return _cut(value if isinstance(value, str) else repr(plain(value)))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WHOLE_CHARS else f"{text[:WHOLE_CHARS]}… ({len(text)} characters)"

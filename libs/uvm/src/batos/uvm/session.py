@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import transaction
-from transaction.interfaces import DoomedTransaction
+from transaction.interfaces import InvalidSavepointRollbackError
 
 from batos.uvm.errors import CommitFateUnknown, SessionMisuse, Transient
 
@@ -23,8 +23,17 @@ class Savepoint:
         self._point = point
 
     def rollback(self) -> None:
-        """Forget what was changed since."""
-        self._point.rollback()
+        """Forget what was changed since.
+
+        Raises:
+            SessionMisuse: the transaction has ended, or went back to an earlier savepoint.
+        """
+        try:
+            self._point.rollback()
+        except InvalidSavepointRollbackError as wrong:
+            raise SessionMisuse(
+                "this savepoint is gone: its transaction ended, or went back to an earlier one"
+            ) from wrong
 
 
 class Session:
@@ -108,7 +117,7 @@ class Session:
             LockHeldTooLong: this session stood still at the very end and was thrown out; nothing was stored.
             DiskFull: a file could not grow; nothing was stored.
             CommitFateUnknown: the storage went away at the very end.
-            SessionMisuse: the transaction is doomed.
+            SessionMisuse: the transaction is doomed, or a savepoint of it failed.
         """
         self._in_transaction()
         connection = self._connection
@@ -130,8 +139,6 @@ class Session:
             if unfinished and not isinstance(wrong, Transient):  # a storage that knows raises the image's own error
                 raise CommitFateUnknown(connection.db().address.uri) from wrong
             connection.complain(wrong, "committing")
-            if isinstance(wrong, DoomedTransaction):
-                raise SessionMisuse("this transaction is doomed: it can only be aborted") from wrong
             raise
         self._owner = None
         return connection.last_commit.hex() if connection.last_commit is not None else self._tid
@@ -149,7 +156,12 @@ class Session:
         self._manager.doom()
 
     def savepoint(self) -> Savepoint:
-        """Remember the state so far within the running transaction."""
+        """Remember the state so far within the running transaction.
+
+        Raises:
+            NotStorable: something does not belong in the image. The transaction can only be aborted.
+            SessionMisuse: an earlier savepoint failed.
+        """
         self._in_transaction()
         try:
             return Savepoint(self._manager.savepoint())

@@ -26,6 +26,7 @@ from batos.uvm.errors import BelongsToVessel, NotStorable
 
 MAX_DEPTH = 100
 """How deeply plain containers may be nested in one value."""
+TOO_DEEP = f"nested more than {MAX_DEPTH} deep, or containing itself"
 
 BTREE_FAMILIES = ("OO", "OI", "OL", "IO", "LO", "II", "LL")
 
@@ -46,17 +47,26 @@ BTREES: frozenset[type] = frozenset(_btree_kinds())
 
 ATOMS: frozenset[type] = frozenset({
     NoneType, bool, int, float, complex, str, bytes,
-    dt.date, dt.timedelta, dt.timezone, decimal.Decimal, uuid.UUID,
+    dt.date, dt.timedelta, decimal.Decimal,
 })  # fmt: skip
 """Plain immutable values, told by their exact type."""
 
-ZONED: frozenset[type] = frozenset({dt.datetime, dt.time})
-"""Immutable too, where their time zone is a fixed offset."""
+COMPOSED: frozenset[type] = frozenset({dt.datetime, dt.time, dt.timezone, uuid.UUID})
+"""Immutable too, where all that they are made of is: a zone of time that is a fixed offset, plain names and numbers."""
 
 PLAIN_MUTABLE: frozenset[type] = frozenset({list, dict, set})
 
 
-class PersistentList(_ListBase):  # type: ignore[misc]  # ZODB has no types
+class ItemsOnly(Persistent):  # type: ignore[misc]  # ZODB has no types
+    """A container whose record is its items. An attribute beside them would hold what nobody watches."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "data" and name[:3] != "_p_":
+            raise NotStorable(f"{_path_of(self)}.{name}", no_attributes(type(self)))
+        super().__setattr__(name, value)
+
+
+class PersistentList(ItemsOnly, _ListBase):  # type: ignore[misc]  # ZODB has no types
     """A list that knows when it is changed and lets in only what may be stored."""
 
     __module__ = "batos.uvm"
@@ -86,8 +96,11 @@ class PersistentList(_ListBase):  # type: ignore[misc]  # ZODB has no types
         else:
             super().__setitem__(i, _at(self, f"[{i}]", item))
 
+    def __copy__(self) -> PersistentList:
+        return PersistentList(self.data)
 
-class PersistentDict(_MappingBase):  # type: ignore[misc]  # ZODB has no types
+
+class PersistentDict(ItemsOnly, _MappingBase):  # type: ignore[misc]  # ZODB has no types
     """A dict that knows when it is changed and lets in only what may be stored."""
 
     __module__ = "batos.uvm"
@@ -126,7 +139,7 @@ class PersistentDict(_MappingBase):  # type: ignore[misc]  # ZODB has no types
         return self.copy()
 
 
-class PersistentSet(Persistent, MutableSet[Any]):  # type: ignore[misc]  # ZODB has no types
+class PersistentSet(ItemsOnly, MutableSet[Any]):
     """A set that knows when it is changed and lets in only what may be stored."""
 
     __module__ = "batos.uvm"
@@ -187,23 +200,54 @@ def _at(container: Any, place: str, value: Any) -> Any:
     try:
         return admit(value)
     except NotStorable as refusal:
-        from batos.uvm.paths import path_of  # noqa: PLC0415 - paths are made of values
-
-        way = path_of(container) if container._p_jar is not None else ""  # noqa: SLF001 - ZODB's public protocol
+        way = _path_of(container) if container._p_jar is not None else ""  # noqa: SLF001 - ZODB's public protocol
         raise refusal.inside(way + place) from None
 
 
+def _path_of(container: Any) -> str:
+    from batos.uvm.paths import path_of  # noqa: PLC0415 - paths are made of values
+
+    return path_of(container)
+
+
+def no_attributes(kind: type) -> str:
+    """What to say of an attribute that was given to a twin, a counter or a blob."""
+    return f"a {kind.__name__} keeps no attributes of its own; write this to a slot of an object"
+
+
 def _convert(value: Any, kind: type, depth: int) -> Any:
-    if kind in ZONED:
-        if value.tzinfo is not None and type(value.tzinfo) is not dt.timezone:
-            raise BelongsToVessel(".tzinfo", type(value.tzinfo))
+    if kind in COMPOSED:
+        check_parts(value)
         return value
     convert = _CONVERTERS.get(kind)
     if convert is None:
         raise BelongsToVessel("", kind)
     if depth >= MAX_DEPTH:
-        raise NotStorable("", f"nested more than {MAX_DEPTH} deep, or containing itself")
+        raise NotStorable("", TOO_DEEP)
     return convert(value, depth + 1)
+
+
+def check_parts(value: Any) -> None:
+    """Make sure that a composed value is made of plain ones only: pickle would write others by their own classes.
+
+    Raises:
+        BelongsToVessel: it is not; its path begins within the value.
+    """
+    for place, part in _parts(value):
+        if type(part) not in ATOMS:
+            raise BelongsToVessel(place, type(part))
+
+
+def _parts(value: Any) -> Iterator[tuple[str, object]]:
+    if type(value) is uuid.UUID:
+        yield ".int", value.int
+    elif type(value) is dt.timezone:
+        yield ".utcoffset()", value.utcoffset(None)
+        yield ".tzname()", value.tzname(None)
+    elif type(value.tzinfo) is dt.timezone:
+        yield from ((f".tzinfo{place}", part) for place, part in _parts(value.tzinfo))
+    else:
+        yield ".tzinfo", value.tzinfo
 
 
 def _inner(place: str, value: Any, depth: int) -> Any:
@@ -252,17 +296,37 @@ _CONVERTERS: dict[type, Callable[[Any, int], Any]] = {
 
 
 def plain(value: Any) -> Any:
-    """The plain lists, dicts and sets that persistent twins stand for, all the way down; other values as they are."""
+    """The plain lists, dicts and sets that persistent twins stand for, all the way down; other values as they are.
+
+    A value that stands in several places is made once, and stands in all of them again.
+
+    Raises:
+        NotStorable: it contains itself, or is nested too deeply to be told.
+    """
+    return _plain(value, {}, 0)
+
+
+def _plain(value: Any, made: dict[int, Any], depth: int) -> Any:
     kind = type(value)
-    if kind is PersistentDict or kind is dict or kind is _MappingBase:
-        return {plain(key): plain(item) for key, item in value.items()}
-    if kind is PersistentList or kind is list:
-        return [plain(item) for item in value]
-    if kind is PersistentSet or kind is set:
-        return {plain(item) for item in value}
-    if kind is tuple:
-        return tuple(plain(item) for item in value)
-    return value
+    if kind not in _TOLD:
+        return value
+    found = made.get(id(value))
+    if depth >= MAX_DEPTH or found is _BEING_MADE:
+        raise NotStorable("", TOO_DEEP)
+    if found is not None:
+        return found
+    made[id(value)] = _BEING_MADE
+    if hasattr(value, "items"):
+        found = {_plain(key, made, depth + 1): _plain(item, made, depth + 1) for key, item in value.items()}
+    else:
+        items = [_plain(item, made, depth + 1) for item in value]
+        found = items if kind is list or kind is PersistentList else tuple(items) if kind is tuple else set(items)
+    made[id(value)] = found
+    return found
+
+
+_TOLD: frozenset[type] = TWINS | PLAIN_MUTABLE | {tuple, _MappingBase}
+_BEING_MADE = object()
 
 
 def copy_value(value: Any, copied: dict[int, Any] | None = None) -> Any:
@@ -274,7 +338,7 @@ def copy_value(value: Any, copied: dict[int, Any] | None = None) -> Any:
     """
     copied = {} if copied is None else copied
     kind = type(value)
-    if kind in ATOMS or kind in ZONED or isinstance(value, ImageObject):
+    if kind in ATOMS or kind in COMPOSED or isinstance(value, ImageObject):
         return value
     if id(value) in copied:
         return copied[id(value)]

@@ -20,7 +20,7 @@ from batos.kernel.metrics import KernelMetrics
 from batos.kernel.missions import Owner
 from batos.kernel.running import Places
 from batos.kernel.ticket import Ticket
-from batos.mind import PERSONAS
+from batos.mind import PERSONAS, compatibility
 from batos.protocol import MissionAccepted, MissionSubmit, RequestFailed
 from batos.uvm import CommitFateUnknown, Image, Session, Transient
 
@@ -193,7 +193,10 @@ class Intake:
     def _committed(
         self, session: Session, waiting: list[_Submission], tidies: list[str]
     ) -> list[Ticket | KernelError | None]:
-        """Write a batch. After a commit of unknown fate the image is looked at: what is there is not made again."""
+        """Write a batch, where this kernel is one of the image's.
+
+        After a commit of unknown fate the image is looked at: what is there is not made again.
+        """
         for attempt in stamina.retry_context(
             on=(ConflictError, Transient, CommitFateUnknown),
             attempts=ATTEMPTS,
@@ -205,6 +208,8 @@ class Intake:
             with attempt:
                 try:
                     root = session.begin()
+                    # A kernel that was stopped for long may wake in an image whose missions have another shape by now.
+                    session.read_current(compatibility.standing(root, self._owner.incarnation))
                     results = [self._written(root, submission) for submission in waiting]
                     for mission_id in tidies:
                         missions.tidy(root, mission_id)

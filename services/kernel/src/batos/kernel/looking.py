@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
@@ -11,8 +10,6 @@ from batos import mind
 from batos.kernel.errors import KernelError
 from batos.protocol import RequestFailed
 from batos.uvm import Image, ImageUnreachable, Root, Transient, UvmError
-
-TID_DIGITS = 16
 
 T = TypeVar("T")
 
@@ -34,25 +31,7 @@ def look(image: Image, work: Callable[[Root], T], at: str = "") -> T:
 
 def view(image: Image, at: str = "") -> AbstractContextManager[Root]:
     """Return the view of the image as of a moment; empty: now."""
-    return image.at(moment(at)) if at else image.snapshot()
-
-
-def moment(text: str) -> str | dt.datetime:
-    """Return the tid or time that a text means.
-
-    Raises:
-        RequestFailed: it is neither.
-    """
-    if len(text) == TID_DIGITS and set(text) <= set("0123456789abcdef"):
-        return text
-    try:
-        return dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestFailed(
-            "moment_invalid",
-            f"{text!r} is neither a transaction nor a time",
-            "give 16 hexadecimal digits, or a time like 2026-01-31T12:00:00+00:00",
-        ) from None
+    return image.at(at) if at else image.snapshot()
 
 
 class _Refusals(AbstractContextManager[None]):
@@ -80,6 +59,7 @@ def unreachable(error: Exception) -> RequestFailed:
 
 
 _CODES = {
+    "BadMoment": "moment_invalid",
     "BadPath": "path_unknown",
     "NoAncestor": "ancestor_unknown",
     "NoSuchMoment": "moment_unknown",

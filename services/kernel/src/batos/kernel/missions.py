@@ -218,7 +218,7 @@ def undo_thought(root: Root, mission_id: str) -> Undone:
 
     Raises:
         KernelError: there is no such mission, or its thought was never committed.
-        NoSuchMoment: the thought's transaction was packed away.
+        NoSuchMoment: what stood before the thought was packed away; nothing was changed.
     """
     found = find(root, mission_id)
     if found is None:

@@ -1,4 +1,8 @@
-"""Filling a new image. Whatever is already there is left alone: the image's copy is the one that counts."""
+"""Filling a new image. Whatever is already there is left alone: the image's copy is the one that counts.
+
+An object that is missing is made, with all its slots. One that is there keeps the slots that it has: which of them were
+taken away on purpose nobody can tell. So a release that gives new slots to such an object does it with a migration.
+"""
 
 from __future__ import annotations
 
@@ -81,24 +85,21 @@ def _object(
     own: dict[str, Any],
     parents: tuple[UvmObject, ...] = (),
 ) -> UvmObject:
-    """Return the object in a slot, made where it is missing, with every slot and live method that it lacks added.
+    """Return the object in a slot, made where it is missing, with every live method that it lacks added.
 
     Args:
         root: the image's root.
         holder: whose slot.
         slot: its name.
         file: where its live methods are shipped; empty where it has none.
-        own: its slots.
+        own: slots of a new object.
         parents: what a new object delegates to.
     """
     found: UvmObject | None = slots(holder).get(slot)
     if found is None:
-        found = UvmObject(parents)
+        found = UvmObject(parents, **own)
         setattr(holder, slot, found)
     present = slots(found)
-    for name, value in own.items():
-        if name not in present:
-            setattr(found, name, value)
     installed = own_methods(found)
     for name, source in method_sources(file).items() if file else ():
         # What was deleted in the image stays deleted, and what a kernel of an older release lacks has to wait until all

@@ -2,7 +2,8 @@
 
 For each shipped method three sources are compared: what genesis installed last (the base), what is in force in the
 image, and what this release ships. Where only the release changed, the image follows; where only the image did, it
-keeps its own; where both did, it keeps its own too, and the Architect is told, who may take the shipped one.
+keeps its own; where both did, it keeps its own too, and the Architect is told, who may take the shipped one. A slot of
+data in a method's place is the image's own, too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from batos import mind
 from batos.kernel.genesis.seed import AUTHOR
 from batos.kernel.genesis.sources import method_sources, shipped_files
 from batos.mind import compatibility
-from batos.uvm import LiveMethod, UvmObject, install_method, method_history, own_methods, place_at
+from batos.uvm import LiveMethod, UvmObject, install_method, method_history, own_methods, place_at, slots
 from batos.uvm.compiling import checked_source, digest
+from batos.uvm.sketch import short_text
 
 Outcome = Literal["added", "replaced", "taken", "kept", "conflict", "deleted"]
 WRITES: frozenset[Outcome] = frozenset({"added", "replaced", "taken"})
@@ -32,7 +34,7 @@ class Upgrade:
             because the Architect says so; `kept`: changed in the image alone; `conflict`: changed on both sides, kept;
             `deleted`: deleted in the image, which stays so.
         author: of the version in force in the image; empty where there is none.
-        current: its source.
+        current: its source; where data stands in its place, `name = value`; empty where nothing does.
         shipped: source that this release ships.
     """
 
@@ -89,18 +91,16 @@ def _decide(path: str, obj: UvmObject, name: str, shipped: str, take: Collection
     history = method_history(obj, name)
     base = next((version.hash for version in reversed(history) if version.author == AUTHOR), "")
     new = digest(shipped)
-    if current is None:
-        return Upgrade(path, _missing(path, was_there=bool(history), take=take), "", "", shipped)
-    if current.hash == new:
+    if current is not None and current.hash == new:
         return None
-    outcome: Outcome = "conflict"
-    if current.hash == base:
-        outcome = "replaced"
-    elif path in take:
-        outcome = "taken"
-    elif base == new:
-        outcome = "kept"
-    return Upgrade(path, outcome, current.author, current.source, shipped)
+    if current is not None and current.hash == base:
+        return Upgrade(path, "replaced", current.author, current.source, shipped)
+    outcome: Outcome = "taken" if path in take else "kept" if base == new else "conflict"
+    if current is not None:
+        return Upgrade(path, outcome, current.author, current.source, shipped)
+    if name in slots(obj):
+        return Upgrade(path, outcome, "", f"{name} = {short_text(slots(obj)[name])}", shipped)
+    return Upgrade(path, _missing(path, was_there=bool(history), take=take), "", "", shipped)
 
 
 def _missing(path: str, *, was_there: bool, take: Collection[str]) -> Outcome:
