@@ -6,7 +6,7 @@ import pytest
 from uvm_sandbox_world import CYCLE, World
 
 from batos.uvm import UvmObject, compiling, install_method
-from batos.uvm.persistence_guardian import faults
+from batos.uvm.guardians import faults
 from batos.uvm.sandbox_errors import SourceRefused
 
 METHOD = "def m(self):\n    pass\n\n"

@@ -21,7 +21,7 @@ from batos.uvm import (
     model_from_schema,
     validate,
 )
-from batos.uvm.identity_guardian import PERSONAS, STATES
+from batos.uvm.guardians.identity import PERSONAS, STATES
 
 
 def an_object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:

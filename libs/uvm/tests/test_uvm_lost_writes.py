@@ -12,11 +12,11 @@ import pytest
 from uvm_plain_python import DECLARED_ALL, SLOTS, fill, in_python
 from uvm_sandbox_world import World, shown
 
-from batos.uvm.bounds import MAX_CHARS
 from batos.uvm.capabilities import declared
-from batos.uvm.lost_writes.flow import Flow
-from batos.uvm.lost_writes.ledger import MAX_STEPS
-from batos.uvm.persistence_guardian import faults
+from batos.uvm.guardians import faults
+from batos.uvm.guardians.bounds import MAX_CHARS
+from batos.uvm.guardians.lost_writes.flow import Flow
+from batos.uvm.guardians.lost_writes.ledger import MAX_STEPS
 from batos.uvm.sandbox_errors import RULES
 
 CORPUS = Path(__file__).parent / "corpus"

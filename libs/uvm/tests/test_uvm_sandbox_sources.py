@@ -17,7 +17,7 @@ from uvm_sandbox_world import AMPLE, CYCLE, DECLARED, World, a_world, shown
 
 from batos.uvm import UvmObject, install_method
 from batos.uvm.compiling import normal
-from batos.uvm.persistence_guardian import faults
+from batos.uvm.guardians import faults
 from batos.uvm.sandbox import pool
 from batos.uvm.sandbox_errors import RULES, SandboxError, SourceRefused
 

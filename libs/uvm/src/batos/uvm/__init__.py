@@ -8,7 +8,6 @@ from batos.uvm.blobs import read_blob, store_blob
 from batos.uvm.commit_errors import DiskFull, LockHeldTooLong
 from batos.uvm.comparing import Comparison, Difference, ancestor_of, compare
 from batos.uvm.compiling import host_needed
-from batos.uvm.data_guardian import DataGuardian, model_from_schema, validate
 from batos.uvm.errors import (
     BadImageUri,
     BadMoment,
@@ -38,13 +37,12 @@ from batos.uvm.errors import (
     Transient,
     UvmError,
 )
-from batos.uvm.identity_guardian import IdentityGuardian
+from batos.uvm.guardians import DataGuardian, IdentityGuardian, PersistenceGuardian, model_from_schema, validate
 from batos.uvm.image import Image, note_packed, open_image
 from batos.uvm.methods import LiveMethod, install_method, method_history, method_of, own_methods, revert_method
 from batos.uvm.moments import moment_of, reached, tid_at
 from batos.uvm.objects import UvmObject, find, lineage, slots, understands
 from batos.uvm.paths import records_of
-from batos.uvm.persistence_guardian import PersistenceGuardian
 from batos.uvm.places import Place, place_at
 from batos.uvm.portrait import Change, Entry, Inherited, Portrait, changes_of, portray
 from batos.uvm.sandbox_errors import (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from batos.uvm.calling import TRUSTED, sandbox_of
 from batos.uvm.compiling import check_definition, checked_source, digest, function_of, host_needed, normal
 from batos.uvm.errors import BrokenMethod, MessageNotUnderstood, NoSuchVersion
+from batos.uvm.guardians import faults
 from batos.uvm.objects import (
     METHODS,
     VERSIONS,
@@ -19,7 +20,6 @@ from batos.uvm.objects import (
     set_methods,
     versions_of,
 )
-from batos.uvm.persistence_guardian import faults
 from batos.uvm.sandbox_errors import Fault, SourceRefused
 
 _LAST = 2**62

@@ -34,7 +34,7 @@ from batos.uvm import (
     plain,
     slots,
 )
-from batos.uvm.identity_guardian import ACTORS
+from batos.uvm.guardians import ACTORS
 from batos.uvm.sandbox_errors import passed_through
 
 PROMPT_TIMEOUT_S = 240.0

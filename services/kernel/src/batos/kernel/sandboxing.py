@@ -24,7 +24,7 @@ from batos.mind.lobby import PSM_PROTOTYPES
 from batos.protocol import EventType, Transient
 from batos.uvm import BadPath, CovenantBroken, DataGuardian, UvmObject, place_at, plain, slots
 from batos.uvm.capabilities import RESULTS, Capabilities
-from batos.uvm.identity_guardian import COVENANT
+from batos.uvm.guardians import COVENANT
 from batos.uvm.sandbox import AuditRecord, Limits, Sandbox
 
 KNOWN_BY = frozenset({"name", "persona"})

@@ -15,9 +15,9 @@ from transaction.interfaces import TransientError
 from batos.uvm.calling import Record
 from batos.uvm.capabilities import Capabilities
 from batos.uvm.errors import CommitFateUnknown, Transient
+from batos.uvm.guardians import capabilities_of, faults
 from batos.uvm.objects import UvmObject
 from batos.uvm.paths import path_of
-from batos.uvm.persistence_guardian import capabilities_of, faults
 from batos.uvm.sandbox.audit import Audit, AuditRecord
 from batos.uvm.sandbox.call import Allowance, Call, Guard, Services
 from batos.uvm.sandbox.limits import Limits

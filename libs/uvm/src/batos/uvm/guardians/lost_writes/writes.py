@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 
 from batos.uvm.capabilities import SPOKEN
-from batos.uvm.lost_writes.heap import Args, Heap
-from batos.uvm.lost_writes.names import GIVEN, PENDING, STALE, Env
-from batos.uvm.lost_writes.things import (
+from batos.uvm.guardians.lost_writes.heap import Args, Heap
+from batos.uvm.guardians.lost_writes.names import GIVEN, PENDING, STALE, Env
+from batos.uvm.guardians.lost_writes.things import (
     HOST,
     NOTHING,
     RECEIVER,

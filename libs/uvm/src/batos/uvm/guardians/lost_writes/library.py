@@ -9,11 +9,11 @@ import ast
 from collections.abc import Callable
 from typing import ClassVar
 
-from batos.uvm.lost_writes.containers import BUILT_IN, GIVING, IN_PLACE, PAIRS, VIEWS
-from batos.uvm.lost_writes.heap import Args
-from batos.uvm.lost_writes.names import Env
-from batos.uvm.lost_writes.things import HOST, NOTHING, RECEIVER, Instance, Made, Value, is_copy
-from batos.uvm.lost_writes.writes import Writes
+from batos.uvm.guardians.lost_writes.containers import BUILT_IN, GIVING, IN_PLACE, PAIRS, VIEWS
+from batos.uvm.guardians.lost_writes.heap import Args
+from batos.uvm.guardians.lost_writes.names import Env
+from batos.uvm.guardians.lost_writes.things import HOST, NOTHING, RECEIVER, Instance, Made, Value, is_copy
+from batos.uvm.guardians.lost_writes.writes import Writes
 
 _PLAIN = frozenset({
     "abs", "all", "any", "bin", "bool", "bytes", "chr", "complex", "divmod", "float", "format", "hasattr", "hash",

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from batos.uvm.lost_writes.ledger import Ledger
-from batos.uvm.lost_writes.names import GIVEN, PENDING, STALE, Env
-from batos.uvm.lost_writes.things import (
+from batos.uvm.guardians.lost_writes.ledger import Ledger
+from batos.uvm.guardians.lost_writes.names import GIVEN, PENDING, STALE, Env
+from batos.uvm.guardians.lost_writes.things import (
     DEEP,
     HOST,
     NOTHING,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 
 from batos.uvm.capabilities import Capabilities
-from batos.uvm.lost_writes.ledger import Found, TooFar
-from batos.uvm.lost_writes.names import GIVEN, Env
-from batos.uvm.lost_writes.statements import Statements
-from batos.uvm.lost_writes.things import HOST, RECEIVER, Function
+from batos.uvm.guardians.lost_writes.ledger import Found, TooFar
+from batos.uvm.guardians.lost_writes.names import GIVEN, Env
+from batos.uvm.guardians.lost_writes.statements import Statements
+from batos.uvm.guardians.lost_writes.things import HOST, RECEIVER, Function
 
 
 def faults_of_flow(name: str, tree: ast.Module, capabilities: Capabilities) -> list[Found]:

@@ -12,12 +12,12 @@ import ast
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from batos.uvm.absent import absent
-from batos.uvm.at_once import not_at_once
-from batos.uvm.bounds import fault_at, parsed, too_much
 from batos.uvm.capabilities import SPOKEN, Capabilities, declared, forbidden
-from batos.uvm.grammar import of_exceptions, ungrammatical
-from batos.uvm.lost_writes import faults_of_flow
+from batos.uvm.guardians.absent import absent
+from batos.uvm.guardians.at_once import not_at_once
+from batos.uvm.guardians.bounds import fault_at, parsed, too_much
+from batos.uvm.guardians.grammar import of_exceptions, ungrammatical
+from batos.uvm.guardians.lost_writes import faults_of_flow
 from batos.uvm.sandbox_errors import Fault, SourceRefused
 
 MAX_FAULTS = 50

@@ -11,7 +11,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 
-from batos.uvm.lost_writes.containers import BUILT_IN, IN_PLACE
+from batos.uvm.guardians.lost_writes.containers import BUILT_IN, IN_PLACE
 
 _LAZY = frozenset({"enumerate", "filter", "map", "reversed", "zip"})
 _CALLING = frozenset({"filter", "map"})

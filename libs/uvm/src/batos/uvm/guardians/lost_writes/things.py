@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from batos.uvm.lost_writes.names import Scope
+from batos.uvm.guardians.lost_writes.names import Scope
 
 
 @dataclass(eq=False)

@@ -7,11 +7,11 @@ import builtins
 from collections.abc import Callable
 from typing import ClassVar
 
-from batos.uvm.lost_writes.calls import Calls
-from batos.uvm.lost_writes.heap import Args
-from batos.uvm.lost_writes.names import GIVEN, PENDING, STALE, Env
-from batos.uvm.lost_writes.things import NOTHING, RECEIVER, Function, Instance, Value, is_copy
-from batos.uvm.lost_writes.writes import text_of
+from batos.uvm.guardians.lost_writes.calls import Calls
+from batos.uvm.guardians.lost_writes.heap import Args
+from batos.uvm.guardians.lost_writes.names import GIVEN, PENDING, STALE, Env
+from batos.uvm.guardians.lost_writes.things import NOTHING, RECEIVER, Function, Instance, Value, is_copy
+from batos.uvm.guardians.lost_writes.writes import text_of
 
 _JOINING = (ast.Add, ast.Mult, ast.BitOr, ast.BitAnd, ast.BitXor, ast.Sub)
 """Operators that make new containers of containers."""

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from batos.uvm.lost_writes.expressions import Expressions
-from batos.uvm.lost_writes.names import Env
-from batos.uvm.lost_writes.things import DEEP, HOST, NOTHING, Class, Function, Instance, Made, Value, is_copy
-from batos.uvm.lost_writes.writes import SIGNS, text_of
+from batos.uvm.guardians.lost_writes.expressions import Expressions
+from batos.uvm.guardians.lost_writes.names import Env
+from batos.uvm.guardians.lost_writes.things import DEEP, HOST, NOTHING, Class, Function, Instance, Made, Value, is_copy
+from batos.uvm.guardians.lost_writes.writes import SIGNS, text_of
 
 _SEVERAL = (ast.Tuple, ast.List)
 _ABRUPT = (ast.Return, ast.Break, ast.Continue)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batos.uvm.lost_writes.things import Value
+    from batos.uvm.guardians.lost_writes.things import Value
 
 GIVEN = "given to the image"
 """Not a name of the source: under it an environment keeps what was set to slots already."""

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterable, MutableMapping
 
 from batos.uvm.capabilities import SELF, Capabilities, Rights
-from batos.uvm.lost_writes.names import Env, Scope, scopes_of
-from batos.uvm.lost_writes.things import NOTHING, Class, Copied, Function, Library, Made, Pending, Value
+from batos.uvm.guardians.lost_writes.names import Env, Scope, scopes_of
+from batos.uvm.guardians.lost_writes.things import NOTHING, Class, Copied, Function, Library, Made, Pending, Value
 
 MAX_STEPS = 400_000
 """How much an analysis does before it gives up: it runs in this process, for anybody who writes a method."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from batos.uvm.lost_writes.containers import (
+from batos.uvm.guardians.lost_writes.containers import (
     BUILT_IN,
     CUTTING,
     GIVING,
@@ -15,11 +15,21 @@ from batos.uvm.lost_writes.containers import (
     TEXTS,
     VIEWS,
 )
-from batos.uvm.lost_writes.heap import Args
-from batos.uvm.lost_writes.library import Answers
-from batos.uvm.lost_writes.names import PENDING, Env
-from batos.uvm.lost_writes.things import NOTHING, RECEIVER, Class, Instance, Library, Made, Thing, Value, is_copy
-from batos.uvm.lost_writes.writes import text_of
+from batos.uvm.guardians.lost_writes.heap import Args
+from batos.uvm.guardians.lost_writes.library import Answers
+from batos.uvm.guardians.lost_writes.names import PENDING, Env
+from batos.uvm.guardians.lost_writes.things import (
+    NOTHING,
+    RECEIVER,
+    Class,
+    Instance,
+    Library,
+    Made,
+    Thing,
+    Value,
+    is_copy,
+)
+from batos.uvm.guardians.lost_writes.writes import text_of
 
 
 class Calls(Answers):

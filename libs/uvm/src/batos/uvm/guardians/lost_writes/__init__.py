@@ -6,6 +6,6 @@ So two names of one list are one thing, however it came to either. What nothing 
 from. A change of a copy is refused (`writes`), but where the live method sets its slot afterwards on every way.
 """
 
-from batos.uvm.lost_writes.flow import faults_of_flow
+from batos.uvm.guardians.lost_writes.flow import faults_of_flow
 
 __all__ = ["faults_of_flow"]
