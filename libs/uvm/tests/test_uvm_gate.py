@@ -116,6 +116,56 @@ def test_a_commit_refuses_what_would_be_lost_or_not_be_read_again(image: Image, 
         assert root["lobby"].given == [1]
 
 
+def _let_in(image: Image) -> None:
+    """Store what an earlier release took, in a tree, the root, a slot and a dict."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("batos.uvm.gate._faults", lambda _record, _content: ())
+        with image.transaction() as root:
+            root["x"] = (1, [2])
+            root["tree"] = OOBTree({"a": (1, [2]), "b": 1})
+            root["lobby"].x = PersistentDict(a=1)
+            root["lobby"].x.__dict__["note"] = "n"
+
+
+def test_what_an_earlier_release_took_stops_nobody(image: Image) -> None:
+    """What stands beside it can be written, also after a savepoint, and it stays as it is."""
+    _let_in(image)
+    for number in range(2):
+        with image.session() as session:
+            root = session.begin()
+            root["y"] = root["tree"]["b"] = root["lobby"].x["b"] = number
+            session.savepoint()
+            root["z"] = root["tree"]["c"] = root["lobby"].x["c"] = number
+            session.commit()
+    with image.transaction() as root:
+        assert (root["x"], root["tree"]["a"], root["lobby"].x.note) == ((1, [2]), (1, [2]), "n")
+        assert (root["z"], root["tree"]["c"], root["lobby"].x["c"]) == (1, 1, 1)
+        root["x"] = root["tree"]["a"] = (1, (2,))
+
+
+CHANGED: dict[str, tuple[Callable[[Root], None], str]] = {
+    "in place": (lambda root: root["x"][1].append(3), "root['x'][1]"),
+    "for an equal one of another kind": (lambda root: root.update(x=(1, [2.0])), "root['x'][1]"),
+    "in a tree": (lambda root: root["tree"].update({"a": (1, [3])}), "tree['a'][1]"),
+    "beside it": (lambda root: root["tree"].update({"c": (1, [2])}), "tree['c'][1]"),
+    "an attribute": (lambda root: root["lobby"].x.__dict__.update(note="other"), "lobby.x.note"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_an_earlier_release_took_is_refused_once_it_is_changed(image: Image, name: str) -> None:
+    """It would be lost from then on as anything else."""
+    _let_in(image)
+    change, path = CHANGED[name]
+
+    def work(root: Root) -> None:
+        change(root)
+        root["y"] = root["lobby"].x["b"] = 1
+
+    with pytest.raises(NotStorable, match=f"^{re.escape(path)}: "):
+        image.run(work)
+
+
 @pytest.mark.parametrize("kept", [PersistentList, PersistentDict, PersistentSet])
 def test_a_twin_takes_no_attributes(image: Image, kept: type) -> None:
     """It says so when one is written, with its path where it has one; what it holds stays as it was."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,16 @@ import pytest
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
 
-from batos.uvm import BelongsToVessel, Image, NotStorable, Session, SessionMisuse, UvmObject, open_image
+from batos.uvm import (
+    BelongsToVessel,
+    CommitFateUnknown,
+    Image,
+    NotStorable,
+    Session,
+    SessionMisuse,
+    UvmObject,
+    open_image,
+)
 from batos.uvm.values import PersistentDict, PersistentList, PersistentSet
 
 MADE: dict[str, Callable[[], Any]] = {
@@ -92,20 +100,55 @@ def test_what_was_rolled_back_and_is_in_memory_can_be_used_again(session: Sessio
     assert session.begin()["lobby"].notes[0].n == 1
 
 
-def test_what_is_gone_is_forgotten_with_those_who_had_it(session: Session) -> None:
-    """A session that goes back often does not grow by it."""
+@pytest.mark.parametrize("kind", MADE)
+def test_what_was_rolled_back_keeps_no_id(image: Image, session: Session, kind: str) -> None:
+    """Another object may get it, after the storage was opened anew: that one is read, the first one is still gone."""
+    session.begin()["lobby"].notes = []
+    session.commit()
     root = session.begin()
-    root["lobby"].notes = []
     point = session.savepoint()
-    for _ in range(5):
-        made = UvmObject(n=1)
-        root["lobby"].notes.append(made)
-        session.savepoint()
-        root._p_jar.cacheMinimize()
-        point.rollback()
-        assert len(root._p_jar.gone) == 1
-        del made
-        gc.collect()  # ZODB's writer of records is a cycle, and has seen it
+    made = MADE[kind]()
+    root["lobby"].notes.append(made)
+    session.savepoint()
+    root._p_jar.cacheMinimize()
+    point.rollback()
+    session.abort()
+    with image.transaction() as others:
+        other = UvmObject(n=7)
+        other._p_oid, other._p_jar = made._p_oid, others._p_jar
+        others._p_jar._register(other)
+        others._p_jar._added[other._p_oid] = other
+        others["lobby"].notes.append(other)
+    assert session.begin()["lobby"].notes[0].n == 7
+    with pytest.raises(SessionMisuse, match="make it anew"):
+        READ.get(kind, list)(made)
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_what_was_stored_though_the_answer_was_lost_is_read(session: Session, kind: str) -> None:
+    """New objects that were not in memory are in the image for the same session, and can be stored elsewhere."""
+    root = session.begin()
+    made = MADE[kind]()
+    root["lobby"].notes = [made]
+    session.savepoint()
+    root._p_jar.cacheMinimize()
+    storage = root._p_jar._normal_storage._storage
+    with pytest.MonkeyPatch.context() as patched:
+        finish = storage.tpc_finish
+
+        def finished(*args: Any) -> None:
+            finish(*args)
+            raise OSError("the answer was lost")
+
+        patched.setattr(storage, "tpc_finish", finished)
+        with pytest.raises(CommitFateUnknown):
+            session.commit()
+    lobby = session.begin()["lobby"]
+    found = lobby.notes[0]
+    assert READ.get(kind, list)(found) in (1, [1], ["a"])
+    lobby.again = found
+    session.commit()
+    assert session.begin()["lobby"].again is found
 
 
 def test_a_savepoint_that_failed_leaves_nothing_to_do_but_abort(image: Image, session: Session) -> None:

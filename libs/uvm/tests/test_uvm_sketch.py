@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree, OOTreeSet
+from ZODB.blob import Blob
 
-from batos.uvm import PersistentDict, PersistentList, PersistentSet, UvmObject, store_blob
+from batos.uvm import (
+    PersistentDict,
+    PersistentList,
+    PersistentSet,
+    UvmObject,
+    open_image,
+    place_at,
+    portray,
+    store_blob,
+)
 from batos.uvm.sketch import SHORT_CHARS, WHOLE_CHARS, lines_text, short_text, whole_text
 
 
@@ -45,7 +56,7 @@ def doubled(times: int) -> PersistentList:
         (OOBTree({"a": PersistentList([1])}), "{'a': [1]}"),
         (OOTreeSet(["a", "b"]), "['a', 'b']"),
         (Length(3), "3"),
-        (store_blob(b"bytes"), "<a blob of 5 bytes, SHA-256 277089d91c0b…>"),
+        (PersistentList([store_blob(b"bytes")]), "[<a blob>]"),
         (UvmObject(), "<UvmObject, not stored yet>"),
         (PersistentDict({UvmObject(): 1}), "{<UvmObject, not stored yet>: 1}"),
         (Decimal("1.50"), "Decimal('1.50')"),
@@ -63,6 +74,29 @@ def doubled(times: int) -> PersistentList:
 def test_a_value_as_python_writes_it(value: Any, text: str) -> None:
     """In full and in one line; what Python cannot write, or writes with an address in memory, in words."""
     assert (whole_text(value), short_text(value)) == (text, text)
+
+
+def test_only_of_a_blob_by_itself_the_bytes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown with its size and hash; in a list it is a blob, however many bytes it has, and wherever they are."""
+    blob = store_blob(b"bytes")
+    assert whole_text(blob) == lines_text(blob) == "<a blob of 5 bytes, SHA-256 277089d91c0b…>"
+    monkeypatch.setattr(Blob, "open", None)
+    assert short_text(blob) == "<a blob>"
+
+
+def test_a_blob_whose_bytes_are_missing_is_shown(tmp_path: Path) -> None:
+    """By itself, and among the slots of its object; now and in the past."""
+    with open_image(f"file://{tmp_path}/live_image.fs?blob_dir={tmp_path}/blobs") as image:
+        with image.transaction() as root:
+            root["lobby"].x = store_blob(b"bytes")
+        for bytes_ in (tmp_path / "blobs").rglob("*.blob"):
+            bytes_.unlink()
+        for view in (image.snapshot(), image.at(image.last_tid())):
+            with view as root:
+                assert [entry.shown for entry in portray(place_at(root, "lobby")).entries] == ["<a blob>"]
+                shown = portray(place_at(root, "lobby.x"))
+                assert shown.text == "<a blob whose bytes are missing>"
+                assert int(shown.tid, 16) > 0
 
 
 def test_a_text_by_itself_is_shown_as_it_is() -> None:

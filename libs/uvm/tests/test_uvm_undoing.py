@@ -330,6 +330,19 @@ def test_a_blob_is_left(world: Image) -> None:
     assert [left.path for left in done.left] == ["lobby.fish", "lobby.fish.new", "lobby.old"]
 
 
+def test_what_the_running_transaction_changed_is_asked_once(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many objects a thought wrote: an undo takes as long as they are many."""
+    with image.session() as session:
+        session.begin()["lobby"].all = tuple(UvmObject(n=n) for n in range(50))
+        tid = session.commit()
+        root = session.begin()
+        asked: list[object] = []
+        changed = type(root._p_jar).changed
+        monkeypatch.setattr(type(root._p_jar), "changed", lambda jar: asked.append(jar) or changed(jar))
+        assert undo(root, tid).made == 50
+    assert len(asked) == 1
+
+
 def test_what_the_running_transaction_changed_is_left(world: Image) -> None:
     """Before and after a savepoint, which changes nothing about an undo otherwise."""
     tid = thought(world)

@@ -29,8 +29,17 @@ from batos.protocol import (
 REQUESTS = {"backup": ImageBackup, "pack": ImagePack, "verify": ImageVerify}
 
 
-def card(kind: str, *, ready: bool = True) -> VesselCard:
-    return VesselCard(name=kind, kind=kind, incarnation="i", pid=1, version="1", started_at=time.time(), ready=ready)
+def card(kind: str, *, ready: bool = True, draining: bool = False) -> VesselCard:
+    return VesselCard(
+        name=kind,
+        kind=kind,
+        incarnation="i",
+        pid=1,
+        version="1",
+        started_at=time.time(),
+        ready=ready,
+        draining=draining,
+    )
 
 
 def roster(*cards: VesselCard) -> Roster:
@@ -91,6 +100,12 @@ async def asked(fleet: FakeFleet) -> ImagePins:
 def test_whoever_is_there_is_waited_for() -> None:
     """However long it takes."""
     fleet = Slow(lambda _: roster(card("image")))
+    assert asyncio.run(asked(fleet)) == ImagePins(pins=())
+
+
+def test_whoever_drains_is_waited_for() -> None:
+    """An image that takes nothing new still answers what it was asked before."""
+    fleet = Slow(lambda _: roster(card("image", ready=False, draining=True)))
     assert asyncio.run(asked(fleet)) == ImagePins(pins=())
 
 

@@ -205,6 +205,19 @@ def test_backups_that_do_not_say_of_which_image(files: ImageFiles) -> None:
     assert files.restored("later")[1].name == made.name
 
 
+def test_an_old_backup_among_newer_ones(files: ImageFiles) -> None:
+    """It does not say of which image it is, they do: what is restored from it is the same and goes on there."""
+    old = files.back_up()
+    rewrite(files, old.name, image="")
+    (files.folder / IMAGE_ID).unlink()
+    files.put("fourth", "4")
+    files.back_up()
+    other, restored = files.restored("other", old.tid)
+    assert (restored.name, image_id(other.folder)) == (old.name, image_id(files.folder))
+    other.put("fifth", "5")
+    other.back_up(target=files.backups)
+
+
 def test_a_folder_with_two_images(files: ImageFiles) -> None:
     """What somebody put together: nothing is restored before it is said of which image."""
     mine = files.back_up()

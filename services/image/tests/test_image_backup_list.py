@@ -11,10 +11,10 @@ import pytest
 from image_files import ImageFiles
 from zc.lockfile import LockFile  # type: ignore[import-untyped]
 
-from batos.image import backup_list, care
+from batos.image import backup_folder, backup_list, care
 from batos.image.backup_list import listed, read_all, thinned
 from batos.image.errors import CareError
-from batos.image.manifest import DATA, MANIFEST
+from batos.image.manifest import DATA, MANIFEST, Manifest
 from batos.image.reporting import untold
 from batos.protocol import ImageBackups
 
@@ -126,6 +126,40 @@ def test_nothing_is_taken_away_while_one_cannot_be_read(files: ImageFiles) -> No
     with pytest.raises(CareError, match=f"nothing was taken away.*{made[1]}"):
         thin(files, 1)
     assert len(stored(files)) == 2
+
+
+@pytest.mark.parametrize("unrelated", ["postgres/data/base", "notes/data", "site/manifest.json"])
+def test_folders_that_are_no_backups(files: ImageFiles, unrelated: str) -> None:
+    """What else lies there is no backup that cannot be read: it is left alone and keeps nobody from thinning."""
+    made = nights(files)
+    path = files.backups / unrelated
+    path.parent.mkdir(parents=True)
+    path.write_text("another's")
+    thin(files, 1)
+    assert there(files) == made[2:]
+    assert path.exists()
+
+
+def test_folders_that_may_be_backups(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lost its manifest, was renamed, or is locked under its name counts; another's locked one does not."""
+    made = nights(files)
+    (files.backups / made[0] / MANIFEST).unlink()
+    (files.backups / made[1]).rename(files.backups / "mine")
+    is_file = Path.is_file
+
+    def locked(path: Path) -> bool:
+        if path.parent.name in {made[2], "theirs"}:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    (files.backups / "theirs").mkdir()
+    monkeypatch.setattr(Path, "is_file", locked)
+    monkeypatch.setattr(backup_folder, "read_manifest", unread)
+    assert sorted(there(files)) == sorted([made[0], "mine", *made[2:]])
+
+
+def unread(path: Path) -> Manifest:
+    raise CareError("backup_damaged", f"{path} is damaged", "see to it")
 
 
 def test_cut_off_anywhere(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:

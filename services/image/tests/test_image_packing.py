@@ -21,6 +21,7 @@ from batos.image.errors import CareError
 from batos.image.known_hashes import known_hashes
 from batos.image.packing import DAY_S, Horizon, horizon, pack
 from batos.image.pins import pin, pins, unpin
+from batos.image.records import BlobFolder
 from batos.image.reporting import EVERY_S, Reporter
 from batos.image.storage import open_storage, swap_in
 from batos.protocol import PinView, Progress
@@ -275,6 +276,37 @@ def test_a_blob_that_cannot_be_taken_away(files: ImageFiles, monkeypatch: pytest
 
 def refused(_path: str) -> None:
     raise PermissionError(errno.EPERM, "Operation not permitted", "it")
+
+
+def test_an_old_file_that_no_pack_left(files: ImageFiles, caplog: pytest.LogCaptureFixture) -> None:
+    """A start leaves it alone and says so, and takes away no blob that is on the list of a pack that failed."""
+    swap = swap_in(files.folder)
+    content = files.file.read_bytes()
+    swap.old.write_bytes(content)
+    (blob,) = BlobFolder(files.folder)
+    listed = files.folder / "blobs" / ".removed"
+    listed.write_text(f"{(blob.oid + blob.tid).hex()}\n")
+    open_storage(files.folder).close()
+    assert (swap.old.read_bytes(), blob.path.exists(), listed.exists()) == (content, True, False)
+    assert f"{swap.old} is of no pack that was cut off" in caplog.text
+    assert files.verify().faults_found == 0
+
+
+def test_a_pack_is_marked_until_it_is_done(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the image knows of it before its blobs could be taken away: a later start still does that."""
+    files.change(lambda root: root["things"].__delitem__("third"))
+    swap = swap_in(files.folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["ZODB.FileStorage.FileStorage"], "remove_committed_dir", refused)
+        with pytest.raises(CareError, match="was packed, but"):
+            files.pack(time.time())
+    swap.noted()
+    assert swap.is_unfinished
+    open_storage(files.folder).close()
+    assert not swap.old.exists()
+    assert not list(files.folder.rglob("*.blob"))
+    swap.noted()
+    assert swap.owed() == ""
 
 
 def test_a_file_that_cannot_be_moved(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import random
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from image_files import ImageFiles
 from ZODB.fsIndex import fsIndex
 
-from batos.image.saved_index import index_path, is_sealed, saved_index, seal
+from batos.image.errors import StorageUnusable
+from batos.image.saved_index import index_path, is_sealed, saved_index, seal, unsealed_position
 from batos.image.storage import ImageStorage, open_storage
 
 
@@ -82,6 +85,38 @@ def test_one_that_leads_to_a_former_record(files: ImageFiles, index: Path) -> No
     assert (found.faults_found, found.root_hash) == (0, root_hash)
     assert [note for note in found.notes if f"{index} is not as the image vessel wrote it" in note]
     assert files.back_up().root_hash == root_hash
+    assert records(files) == expected
+
+
+def test_a_file_that_is_shorter_than_an_index_of_zodb_says(files: ImageFiles, index: Path) -> None:
+    """The index of an earlier version, or of a client of the file: whole transactions that are gone are missed."""
+    size = files.file.stat().st_size
+    files.put("fourth", "4")
+    grown = files.file.stat().st_size
+    assert not is_sealed(index)
+    assert unsealed_position(files.file) == grown
+    os.truncate(files.file, size)
+    with pytest.raises(StorageUnusable, match=f"has {size} bytes, its index knows {grown}") as caught:
+        open_storage(files.folder)
+    assert caught.value.code == "image_truncated"
+    index.unlink()
+    open_storage(files.folder).close()
+    assert "fourth" not in files.texts()
+
+
+@pytest.mark.parametrize("number", [4, 300, 70_000, 5_000_000_000])
+def test_the_length_in_an_index_of_zodb(files: ImageFiles, number: int) -> None:
+    """However large it is."""
+    fsIndex({b"\0" * 8: 4}).save(number, str(index_path(files.file)))
+    assert unsealed_position(files.file) == number
+
+
+@pytest.mark.parametrize("first", [b"", b"nonsense", b"cposix\nmkdir\n(S'sprung'\ntR.", pickle.dumps("9", 3)])
+def test_no_length_in_an_index_of_zodb(files: ImageFiles, index: Path, first: bytes) -> None:
+    """What stands there is no number: nothing is called, nothing is refused, the file is read."""
+    expected = records(files)
+    index.write_bytes(first + b"." * 40 + pickle.dumps(None, 3))
+    assert unsealed_position(files.file) == 0
     assert records(files) == expected
 
 

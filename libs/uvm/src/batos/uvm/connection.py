@@ -10,7 +10,7 @@ from ZODB.Connection import Connection
 from ZODB.POSException import POSKeyError
 
 from batos.uvm.errors import NoSuchMoment, ReadOnly, SessionMisuse
-from batos.uvm.gate import ROLLED_BACK, GateWriter
+from batos.uvm.gate import ROLLED_BACK, GateWriter, is_left_over
 from batos.uvm.objects import UvmObject
 from batos.uvm.paths import path_of
 from batos.uvm.shapes import ShapeTable
@@ -24,7 +24,6 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
         writable: whether objects may be changed.
         last_commit: the tid of the latest commit through this connection, as stored bytes; None before the first.
         finishing: whether a commit was voted for and is being finished: if it fails now, its fate is unknown.
-        gone: the ids of new objects in memory whose state was rolled back or aborted: they cannot be read nor stored.
     """
 
     def __init__(self, db: Any, *args: Any, **options: Any) -> None:
@@ -33,7 +32,6 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
         self.spoiled = False
         self.last_commit: bytes | None = None
         self.finishing = False
-        self.gone: set[bytes] = set()
         super().__init__(db, *args, **options)
         if self.before is None:
             self._watch_finish()
@@ -80,7 +78,7 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
 
     def setstate(self, obj: Any) -> None:
         """ZODB's hook: an object's record is needed."""
-        if obj._p_oid in self.gone:  # noqa: SLF001 - ZODB's public protocol has underscores
+        if is_left_over(obj):
             raise SessionMisuse(ROLLED_BACK)
         try:
             super().setstate(obj)
@@ -136,14 +134,15 @@ class ImageConnection(Connection):  # type: ignore[misc]  # ZODB has no types
         """ZODB's hook: new objects are parted from this connection, with the state that they have in memory.
 
         ZODB parts those that have none there as well: lists and objects are broken then, trees seem to be empty. They
-        stay, so that whoever asks them is told.
+        leave the cache alone, so that whoever asks them is told. Their ids are free: another object may get one, or
+        they were stored after all, by a commit whose answer was lost; then each is read like any other.
         """
-        in_memory = self._cache.get
-        made = self._creating if creating is None else creating
-        parting = {oid: obj for oid in made if (obj := in_memory(oid)) is not None}
-        hollow = {oid for oid, obj in parting.items() if obj._p_changed is None}  # noqa: SLF001 - as above
-        self.gone = {oid for oid in self.gone if in_memory(oid) is not None} | hollow
-        super()._invalidate_creating(parting.keys() - hollow)
+        made = list(self._creating if creating is None else creating)
+        for oid in made:
+            obj = self._cache.get(oid)
+            if obj is not None and obj._p_changed is None:  # noqa: SLF001 - ZODB's public protocol has underscores
+                del self._cache[oid]
+        super()._invalidate_creating(made)
         if creating is None:
             self._creating.clear()
 

@@ -1,23 +1,25 @@
 """What may be written: each record is looked at before it is stored, and refused with the path of what is wrong in it.
 
 A record may hold what is immutable all the way down, and references to other records. What is written to a slot or a
-twin was looked at then; what comes into trees and the root, or went round the write, is stopped here.
+twin was looked at then; what comes into trees and the root, or went round the write, is stopped here. What stands in
+the stored record just so was let in by an earlier release: it is no reason to refuse what is written beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from BTrees.Length import Length
 from ZODB.blob import Blob
-from ZODB.POSException import InvalidObjectReference
+from ZODB.POSException import InvalidObjectReference, POSKeyError
 from ZODB.serialize import ObjectWriter
 
 from batos.uvm.errors import BelongsToVessel, NotStorable
 from batos.uvm.loading import LOADABLE, RECORDS
 from batos.uvm.objects import METHODS, UvmObject
 from batos.uvm.paths import path_of
+from batos.uvm.sameness import same
 from batos.uvm.values import (
     ATOMS,
     BTREES,
@@ -30,7 +32,10 @@ from batos.uvm.values import (
     no_attributes,
 )
 
-ROLLED_BACK = "this was new, and what made it was rolled back or aborted: nothing of it is left; make it anew"
+ROLLED_BACK = (
+    "this was new, and what made it was rolled back, aborted or is not known to be stored: nothing of it is left here; "
+    "look in the image whether it is there, or make it anew"
+)
 
 _CONTAINERS: frozenset[type] = PLAIN_MUTABLE | {tuple, frozenset}
 _INLINE: frozenset[type] = ATOMS | COMPOSED | _CONTAINERS
@@ -70,11 +75,11 @@ class GateWriter(ObjectWriter):  # type: ignore[misc]  # ZODB has no types
         try:
             if isinstance(obj, ImageObject):
                 state: Any = obj.__getstate__()
-                _check_object(state)
+                self._look_at(obj, state)
                 return self._dump(UvmObject, state)  # type: ignore[no-any-return]  # ZODB has no types
             if type(obj) not in RECORDS:
                 raise BelongsToVessel("", type(obj))
-            _check_record(obj)
+            self._look_at(obj, obj.__getstate__() if type(obj) in BTREES else obj.__dict__)
             return super().serialize(obj)  # type: ignore[no-any-return]  # ZODB has no types
         except NotStorable as refusal:
             raise refusal.inside(path_of(obj)) from None
@@ -83,51 +88,85 @@ class GateWriter(ObjectWriter):  # type: ignore[misc]  # ZODB has no types
                 path_of(obj), "it refers to an object of another session; copy that object, or write both in one"
             ) from foreign
 
+    def _look_at(self, obj: Any, content: Any) -> None:
+        """Refuse what may not stand directly in a record, unless it stands there already.
 
-def _check_object(state: dict[str, Any]) -> None:
-    _check_all(((name, value) for name, value in state.items() if name != METHODS), ".{}", 0)
-    _check_all(state.get(METHODS, {}).items(), f".{METHODS}[{{!r}}]", 0)
+        Raises:
+            NotStorable: its path begins within the record.
+        """
+        standing: Mapping[str, Any] | None = None
+        for path, value, refusal in _faults(obj, content):
+            if standing is None:
+                standing = self._standing(obj)
+            if path not in standing or not same(standing[path], value):
+                raise refusal.inside(path)
+
+    def _standing(self, obj: Any) -> Mapping[str, Any]:
+        """What would be refused of an object's stored record, by its path within the record."""
+        try:
+            record, _ = self._jar._storage.load(obj._p_oid)  # noqa: SLF001 - ZODB gives records by no public name
+        except POSKeyError:
+            return {}  # it is new
+        content = self._jar._reader.getState(record)  # noqa: SLF001 - as above
+        readable = type(obj) in BTREES or isinstance(content, dict)  # a counter's is a number, a blob has none
+        return {path: value for path, value, _ in _faults(obj, content)} if readable else {}
 
 
-def _check_record(record: Any) -> None:
-    """Look at what stands directly in the record of a twin, a tree, a counter, a blob or the root.
+def is_left_over(obj: Any) -> bool:
+    """Whether an object's connection knows another one by its id, or none: it was new, and was not stored."""
+    jar = obj._p_jar  # noqa: SLF001 - ZODB's public protocol has underscores
+    return jar is not None and jar._cache.get(obj._p_oid) is not obj  # noqa: SLF001 - there is no public name for it
 
-    Raises:
-        NotStorable: something may not stand there; its path begins within the record.
+
+_Fault = tuple[str, Any, NotStorable]
+"""A path, what stands there, and why it may not."""
+
+
+def _faults(record: Any, content: Any) -> Iterator[_Fault]:
+    """Tell what may not stand directly in a record, with its path within the record.
+
+    Args:
+        record: whose it is.
+        content: a tree's or an object's state; the attributes of a twin, a counter, a blob or the root.
     """
     kind = type(record)
-    if kind in BTREES:
-        keys, values = _tree_content(record)
-        _check_all(((key, key) for key in keys), _KEY, 0)
-        _check_all(zip(keys, values, strict=False), _ITEM, 0)
+    if isinstance(record, ImageObject):
+        yield from _faulty(((name, value) for name, value in content.items() if name != METHODS), ".{}", 0)
+        yield from _faulty(content.get(METHODS, {}).items(), f".{METHODS}[{{!r}}]", 0)
         return
-    own = record.__dict__
-    for name in own.keys() - _OWN_NAMES.get(kind, _ITEMS_ONLY):
+    if kind in BTREES:
+        keys, values = _tree_content(record, content)
+        yield from _faulty(((key, key) for key in keys), _KEY, 0)
+        yield from _faulty(zip(keys, values, strict=False), _ITEM, 0)
+        return
+    for name in content.keys() - _OWN_NAMES.get(kind, _ITEMS_ONLY):
         if name[:3] != "_p_":
-            raise NotStorable(f".{name}", no_attributes(kind))
+            yield f".{name}", content[name], NotStorable("", no_attributes(kind))
     if kind is Length:
-        _check_all(own.items(), ".{}", 0)
+        yield from _faulty(content.items(), ".{}", 0)
     elif kind is not Blob:
-        data = own["data"]
+        data = content["data"]
         if type(data) not in PLAIN_MUTABLE:
-            raise BelongsToVessel(".data", type(data))
-        _check_inside(data, 0)
+            yield ".data", data, BelongsToVessel("", type(data))
+            return
+        for items, place in _inside(data):
+            yield from _faulty(items, place, 0)
 
 
-def _check_all(items: Iterable[tuple[Any, Any]], place: str, depth: int) -> None:
+def _faulty(items: Iterable[tuple[Any, Any]], place: str, depth: int) -> Iterator[_Fault]:
     for key, value in items:
         if type(value) in ATOMS:
             continue
         try:
             _check(value, depth)
         except NotStorable as refusal:
-            raise refusal.inside(place.format(key)) from None
+            yield place.format(key), value, refusal
 
 
 def _check(value: Any, depth: int) -> None:
     kind = type(value)
     if kind in RECORDS or isinstance(value, ImageObject):
-        if value._p_oid in getattr(value._p_jar, "gone", ()):  # noqa: SLF001 - ZODB's public protocol has underscores
+        if value._p_changed is None and is_left_over(value):  # noqa: SLF001 - ZODB's public protocol has underscores
             raise NotStorable("", ROLLED_BACK)
     elif kind in COMPOSED:
         check_parts(value)
@@ -136,7 +175,9 @@ def _check(value: Any, depth: int) -> None:
     elif depth >= MAX_DEPTH:
         raise NotStorable("", TOO_DEEP)
     else:
-        _check_inside(value, depth + 1)
+        for items, place in _inside(value):
+            for path, _, refusal in _faulty(items, place, depth + 1):
+                raise refusal.inside(path)
         if kind in PLAIN_MUTABLE:
             name = kind.__name__
             raise NotStorable(
@@ -146,20 +187,18 @@ def _check(value: Any, depth: int) -> None:
             )
 
 
-def _check_inside(container: Any, depth: int) -> None:
+def _inside(container: Any) -> tuple[tuple[Iterable[tuple[Any, Any]], str], ...]:
+    """What stands in a plain container: keys and values, and how their places are written."""
     kind = type(container)
     if kind is dict:
-        _check_all(zip(container, container, strict=True), _KEY, depth)
-        _check_all(container.items(), _ITEM, depth)
-    elif kind is list or kind is tuple:
-        _check_all(enumerate(container), _ITEM, depth)
-    else:
-        _check_all(zip(container, container, strict=True), "<item>", depth)
+        return (zip(container, container, strict=True), _KEY), (container.items(), _ITEM)
+    if kind is list or kind is tuple:
+        return ((enumerate(container), _ITEM),)
+    return ((zip(container, container, strict=True), "<item>"),)
 
 
-def _tree_content(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _tree_content(node: Any, state: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The keys and the values that stand in a node's own record: a small tree holds its only bucket itself."""
-    state = node.__getstate__()
     if state is None:
         return (), ()
     if not hasattr(node, "_next") and len(state) > 1:  # a tree of several buckets has a second part: the first bucket

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from persistent.timestamp import TimeStamp
+from ZODB.blob import Blob
+from ZODB.POSException import POSKeyError
 
+from batos.uvm.errors import NoSuchMoment
 from batos.uvm.methods import LiveMethod, own_methods
 from batos.uvm.objects import UvmObject, lineage, own_names, slots
 from batos.uvm.paths import path_of
@@ -178,7 +181,11 @@ def _record(value: Any) -> tuple[str, str]:
     serial = getattr(value, "_p_serial", None)
     if not isinstance(oid, bytes):
         return "", ""
-    value._p_activate()  # noqa: SLF001 - ZODB's public protocol; a ghost knows no serial
+    try:
+        value._p_activate()  # noqa: SLF001 - ZODB's public protocol; a ghost knows no serial
+    except (POSKeyError, NoSuchMoment):
+        if not isinstance(value, Blob) or not value._p_serial.strip(b"\0"):  # noqa: SLF001 - as above
+            raise  # a blob's record was read all the same, where its bytes are missing
     serial = value._p_serial  # noqa: SLF001 - as above
     return oid.hex(), serial.hex() if isinstance(serial, bytes) else ""
 
@@ -202,7 +209,7 @@ def _inherited(value: UvmObject) -> Iterator[Inherited]:
 
 
 def _pairs(value: Any) -> Iterator[tuple[Any, Any]] | None:
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | Blob):
         return None
     if hasattr(value, "items"):
         pairs: Iterator[tuple[Any, Any]] = iter(value.items())

@@ -15,7 +15,9 @@ from typing import Any
 from BTrees.Length import Length
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
+from ZODB.POSException import POSKeyError
 
+from batos.uvm.errors import NoSuchMoment
 from batos.uvm.paths import path_of
 from batos.uvm.values import BTREES, ImageObject, PersistentDict, PersistentList, PersistentSet
 
@@ -38,13 +40,15 @@ def short_text(value: Any) -> str:
 
 
 def whole_text(value: Any) -> str:
-    """A value as Python writes it, a text as it is; cut where it is very long."""
+    """A value as Python writes it, a text as it is, a blob with its size and hash; cut where it is very long."""
+    if type(value) is Blob:
+        return _of_blob(value)
     return _printable(_long(value)) if isinstance(value, str) else _cut(repr(_whole_sketch(value)), WHOLE_CHARS)
 
 
 def lines_text(value: Any) -> str:
     """A value in lines, so that two of them can be compared line by line; cut where it is very long."""
-    if isinstance(value, str):
+    if isinstance(value, str | Blob):
         return whole_text(value)
     if isinstance(value, ImageObject):
         return path_of(value)
@@ -148,12 +152,16 @@ def _told(value: Any, chars: int) -> Any:
     if kind in (str, bytes) and len(value) > chars:
         return _Words(f"{value[:chars]!r}…")
     if kind is Blob:
-        return _Words(_of_blob(value))
+        return _Words("<a blob>")  # its bytes may be many, and elsewhere
     return value
 
 
 def _of_blob(blob: Blob) -> str:
-    with blob.open("r") as source:
+    try:
+        opened = blob.open("r")
+    except (POSKeyError, NoSuchMoment):  # a view of the past says it with the latter
+        return "<a blob whose bytes are missing>"
+    with opened as source:
         digest = hashlib.file_digest(source, "sha256").hexdigest()
         return f"<a blob of {source.tell()} bytes, SHA-256 {digest[:HASH_CHARS]}…>"
 

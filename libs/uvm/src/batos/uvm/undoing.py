@@ -139,7 +139,7 @@ def _spread(staying: dict[bytes, _Reason], written: dict[bytes, Written]) -> Non
         one = written[todo.pop()]
         cut_off = {oid for oid in one.lost if losers[oid] <= staying.keys()} | ({one.oid} if one.made else set())
         for oid in sorted(cut_off):
-            for holder in sorted(gainers[oid] - staying.keys()):
+            for holder in sorted(holder for holder in gainers[oid] if holder not in staying):
                 staying[holder] = _Reason() if written[holder].made else _Reason("restored, it would cut off", oid)
                 todo.append(holder)
 

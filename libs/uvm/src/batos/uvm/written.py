@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from persistent import Persistent
 from ZODB.blob import Blob
 from ZODB.POSException import POSKeyError
 from ZODB.serialize import referencesf
 
 from batos.uvm.errors import NoSuchMoment
 from batos.uvm.image import PACKED
+from batos.uvm.sameness import same
 from batos.uvm.session import Root, Session, view_in
 
 TID_DIGITS = 16
@@ -70,8 +69,11 @@ def written_in(root: Root, tid: str) -> list[Written]:
         )
     if not records:
         raise NoSuchMoment(tid, "there was no such transaction, or it was packed away")
+    pending = jar.changed()
     with view_in(partial(Session, partial(jar.db().open, before=number), writable=False)) as past:
-        return [_written(jar, oid, data, _record(past, oid), tid) for oid, data in records.items()]
+        return [
+            _written(jar, oid, data, _record(past, oid), tid, pending=oid in pending) for oid, data in records.items()
+        ]
 
 
 def _record(past: Root, oid: bytes) -> bytes | None:
@@ -83,7 +85,7 @@ def _record(past: Root, oid: bytes) -> bytes | None:
         return None
 
 
-def _written(jar: Any, oid: bytes, data: bytes, before: bytes | None, tid: str) -> Written:
+def _written(jar: Any, oid: bytes, data: bytes, before: bytes | None, tid: str, *, pending: bool) -> Written:
     obj = jar.get(oid)
     obj._p_activate()  # noqa: SLF001 - ZODB's public protocol has underscores
     refers, referred = (frozenset(referencesf(record)) if record else frozenset() for record in (data, before))
@@ -94,16 +96,15 @@ def _written(jar: Any, oid: bytes, data: bytes, before: bytes | None, tid: str) 
         before=None if before is None else _state(jar, before),
         gained=refers - referred,
         lost=referred - refers,
-        again=_again(jar, obj, data, tid),
+        again=_again(jar, obj, data, tid, pending=pending),
     )
 
 
-def _again(jar: Any, obj: Any, data: bytes, tid: str) -> str:
+def _again(jar: Any, obj: Any, data: bytes, tid: str, *, pending: bool) -> str:
     """What changed an object again since; empty where it stands as its record says, whoever wrote that."""
     serial = obj._p_serial.hex()  # noqa: SLF001 - ZODB's public protocol has underscores
-    pending = obj._p_oid in jar.changed()  # noqa: SLF001 - as above
     # The bytes of a blob stand in no record.
-    stands = not isinstance(obj, Blob) and _same(obj.__getstate__(), _state(jar, data))
+    stands = not isinstance(obj, Blob) and same(obj.__getstate__(), _state(jar, data))
     if stands or (serial == tid and not pending):
         return ""
     return "in this transaction" if pending else f"by {serial}"
@@ -112,16 +113,3 @@ def _again(jar: Any, obj: Any, data: bytes, tid: str) -> str:
 def _state(jar: Any, record: bytes) -> Any:
     """The state that a record holds, with this connection's objects in it."""
     return jar._reader.getState(record)  # noqa: SLF001 - ZODB's `oldstate` finds no record once there was a savepoint
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two states are the same: values of the same kinds, and the very same objects."""
-    if type(one) is not type(other) or isinstance(one, Persistent):
-        return one is other
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, set | frozenset):
-        return bool(one == other)
-    return pickle.dumps(one) == pickle.dumps(other)  # 1 is not 1.0 here, and a NaN is itself

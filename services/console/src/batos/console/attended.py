@@ -68,5 +68,5 @@ class Attended:
             found = await roster(self._fleet, LOOK_S)
         except ProtocolError:
             return "the fleet's bus does not answer"
-        is_there = any(card.kind == IMAGE_KIND and card.ready for card in found.vessels)
+        is_there = any(card.kind == IMAGE_KIND and (card.ready or card.draining) for card in found.vessels)
         return "" if is_there else "the fleet has no image that is ready"

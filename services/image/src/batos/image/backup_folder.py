@@ -13,13 +13,14 @@ from typing import NamedTuple
 from zc.lockfile import LockError, LockFile  # type: ignore[import-untyped]
 
 from batos.image.errors import CareError
-from batos.image.manifest import BLOBS, DATA, MANIFEST, Manifest, read_manifest, stored_blob
+from batos.image.manifest import BLOBS, DATA, MANIFEST, SUMS, Manifest, read_manifest, stored_blob
 from batos.image.records import file_hash
 
 PARTIAL = ".partial-"
 LOCK = ".lock"
 NO_BACKUPS = (".", "lost+found")
 """How folders are called that are none: unfinished ones, and what a volume's file system keeps for itself."""
+_NAME = re.compile(r"\d{8}T\d{12}-[0-9a-f]{16}-(full|incremental)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -132,9 +133,7 @@ def found_in(path: Path) -> BackupFolder:
         folders = [
             entry
             for entry in path.iterdir()
-            if entry.is_dir()
-            and not entry.name.startswith(NO_BACKUPS)
-            and any((entry / file).exists() for file in (MANIFEST, DATA))
+            if entry.is_dir() and not entry.name.startswith(NO_BACKUPS) and _may_be_backup(entry)
         ]
     except OSError as error:
         raise CareError(
@@ -148,6 +147,16 @@ def found_in(path: Path) -> BackupFolder:
             unreadable[folder.name] = error
     known.sort(key=lambda one: (one.tid, one.name))
     return BackupFolder(path, {manifest.name: manifest for manifest in known}, unreadable)
+
+
+def _may_be_backup(folder: Path) -> bool:
+    """Whether a folder has a backup's name and a file of one, or two such files under whatever name."""
+    is_named = _NAME.fullmatch(folder.name) is not None
+    try:
+        files = sum((folder / file).is_file() for file in (MANIFEST, DATA, SUMS))
+    except PermissionError:
+        return is_named  # then nobody knows what it needs; another one is somebody else's
+    return files > (0 if is_named else 1)
 
 
 def stored_blobs(path: Path) -> Iterator[Path]:

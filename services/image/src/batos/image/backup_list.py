@@ -27,13 +27,12 @@ class _Looked:
         self._began = time.monotonic()
         self.folder = folder
         self._why: dict[str, str] = {}
-        self._pieces: dict[str, list[Piece]] = {}
+        every: dict[Path, Piece] = {}  # each once: most of them are needed by every backup
         for manifest in folder.known.values():
             try:
-                self._pieces[manifest.name] = folder.pieces(manifest)
+                every |= {piece.path: piece for piece in folder.pieces(manifest)}
             except CareError as error:
                 self._why[manifest.name] = error.message
-        every = {piece.path: piece for pieces in self._pieces.values() for piece in pieces}
         self._bytes_read = 0
         total = sum(piece.size for piece in every.values())
 
@@ -47,10 +46,14 @@ class _Looked:
             if not (piece.is_whole(count) if read else piece.is_there)
         }
         self._faults = list(dict.fromkeys((*folder.passed_over, *self._why.values(), *bad.values())))
-        for name, pieces in self._pieces.items():
-            wrong = next((bad[piece.path] for piece in pieces if piece.path in bad), "")
+        if not bad:
+            return
+        for manifest in folder.known.values():
+            if manifest.name in self._why:
+                continue
+            wrong = next((bad[piece.path] for piece in folder.pieces(manifest) if piece.path in bad), "")
             if wrong:
-                self._why[name] = wrong
+                self._why[manifest.name] = wrong
 
     def restores(self, manifest: Manifest) -> bool:
         """Whether all that it needs is there."""

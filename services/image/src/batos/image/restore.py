@@ -99,8 +99,9 @@ def _make(folder: BackupFolder, choice: Choice, image: Path, tell: Tell) -> _Mad
         _compare_root(choice, made.root_hash)
         if choice.is_whole:
             remember(partial, folder.path, choice.links)
-        if choice.last.image:
-            write_image_id(partial, choice.last.image)
+        image_id = _image_id(folder, choice)
+        if image_id:
+            write_image_id(partial, image_id)
         sync_folder(partial)
         os.replace(partial, image)  # noqa: PTH105 - onto an empty folder, which Path.rename promises nothing of
         sync_folder(image.parent)
@@ -108,6 +109,17 @@ def _make(folder: BackupFolder, choice: Choice, image: Path, tell: Tell) -> _Mad
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return made
+
+
+def _image_id(folder: BackupFolder, choice: Choice) -> str:
+    """Return which image it is; empty where no backup says so.
+
+    One of an earlier version does not say so itself. It is of the image that all the others are of: that one's next
+    backup continued it, or began beside it.
+    """
+    if choice.last.image or len(folder.images) != 1:
+        return choice.last.image
+    return folder.images[0]
 
 
 def _refuse_image(image: Path) -> None:

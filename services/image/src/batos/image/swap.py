@@ -2,11 +2,13 @@
 
 ZODB writes the packed copy beside the image's file (`.pack`) and a list of the blobs to take away (`.removed`), renames
 the file (`.old`) and then the copy, takes the blobs away, and then `.old`. What can no longer be looked at is noted in
-the image afterwards. At every moment the names that are there say how far it was:
+the image afterwards (`packed_until`, which is there before the file is renamed). At every moment the names that are
+there say how far it was:
 
 - the copy is there: nothing was changed, it is dropped; where the file is missing it is `.old`, and gets its name back;
-- `.old` is there without the copy: the packed file is in its place, the rest is still to be done;
-- `packed_until` is there without the copy: the image is packed, and that is not noted in it yet.
+- `packed_until` is there without the copy: the image is packed, and that is not noted in it yet; where `.old` is there
+  too, that and the blobs are still to be taken away;
+- `.old` alone is of no such pack: somebody else put it there, and nothing is done about it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from batos.image.saved_index import index_path
 from batos.uvm.file_storage import sync
 
 OWED = "packed_until"
-"""In the image's folder: the earliest transaction that a pack left whole, until the image itself knows."""
+"""In the image's folder: the earliest transaction that a pack left whole, until the image knows and it is done."""
 REMOVED = ".removed"
 _log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Swap:
     @property
     def is_unfinished(self) -> bool:
         """Whether the packed file is in its place, and what it needs no more still there."""
-        return self.old.exists() and not self.packed.exists()
+        return self._owed.exists() and self.old.exists() and not self.packed.exists()
 
     @property
     def is_half(self) -> bool:
@@ -98,6 +100,8 @@ class Swap:
             self._owed.unlink(missing_ok=True)
         self._removed.unlink(missing_ok=True)
         self.packed.unlink(missing_ok=True)
+        if self.old.exists():
+            _log.warning("%s is of no pack that was cut off, and stays until the next pack takes its name", self.old)
 
     def finish(self, storage: Any) -> None:
         """Take away the blobs and the file that a packed image needs no more.
@@ -120,5 +124,6 @@ class Swap:
             return ""
 
     def noted(self) -> None:
-        """The image knows now what can still be looked at."""
-        self._owed.unlink(missing_ok=True)
+        """The image knows now what can still be looked at; what a pack left to be done is still marked."""
+        if not self.is_unfinished:
+            self._owed.unlink(missing_ok=True)

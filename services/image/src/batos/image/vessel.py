@@ -53,13 +53,13 @@ class ImageVessel(Vessel[ImageSettings]):
         self.registry.register(ImageCollector(server.counts, settings.folder, settings.image_blob_scan_s))
         self._server = server
         await asyncio.to_thread(server.open)
-        _log.info("serving %s on %s", settings.folder / DATA_FILE, listening.address)
         self._caretaker = Caretaker(server, settings, self.peer)
         try:
             await self._caretaker.note_packed()
         except CareError as error:
             _log.warning("%s; %s", error.message, error.hint)
         self._caretaker.start()
+        _log.info("serving %s on %s", settings.folder / DATA_FILE, listening.address)
         self.set_ready(True)
 
     def _listening(self) -> Listening:

@@ -17,7 +17,7 @@ from ZODB.FileStorage.format import TRANS_HDR, TRANS_HDR_LEN
 
 from batos.image.errors import StorageUnusable
 from batos.image.known_hashes import LAST_BACKUP, KnownHashes, known_hashes
-from batos.image.saved_index import index_path, saved_index
+from batos.image.saved_index import index_path, saved_index, unsealed_position
 
 BEGIN = len(packed_version)
 """Where the first transaction stands."""
@@ -81,11 +81,12 @@ def check_end(path: Path, start: int = 0) -> Ending:
     known = known_hashes(path.parent)
     size = _size(path)
     saved = saved_index(path)
-    if saved is not None and saved.position > max(size, BEGIN):
+    indexed = unsealed_position(path) if saved is None else saved.position
+    if indexed > max(size, BEGIN):
         raise StorageUnusable(
             "image_truncated",
             str(path),
-            f"{path} has {size} bytes, its index knows {saved.position}: a part of it is missing",
+            f"{path} has {size} bytes, its index knows {indexed}: a part of it is missing",
             f"{how_to_restore(known)}; or remove {index_path(path)} to go on with the whole transactions that are left",
         )
     ending = Ending(size)
