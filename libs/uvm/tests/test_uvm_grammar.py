@@ -30,6 +30,13 @@ UNGRAMMATICAL = [
     ("f = lambda a, *a: 1\n", "syntax", 4, "duplicate argument 'a'"),
     ("def f():\n    nonlocal x\n", "syntax", 5, "no binding for nonlocal 'x'"),
     ("def f(x):\n    return [(y := 1) for y in x]\n", "syntax", 5, "cannot rebind"),
+    ("*a, *b = [1, 2]\n", "syntax", 4, "multiple starred expressions"),
+    ("x = *[1]\n", "syntax", 4, "can't use starred expression here"),
+    ("dict(a=1, b=2, a=3)\n", "syntax", 4, "keyword argument repeated: a"),
+    ("try:\n    pass\nexcept:\n    pass\nexcept KeyError:\n    pass\n", "syntax", 4, "must be last"),
+    ("match [1]:\n    case [a, {'b': a}]:\n        pass\n", "syntax", 5, "multiple assignments to name 'a'"),
+    ("match [1]:\n    case [a] | [a, b]:\n        pass\n", "syntax", 5, "alternative patterns bind different names"),
+    ("from __future__ import annotations\n", "syntax", 4, "at the beginning of the file"),
     ("def f():\n    raise KeyError('a', 'b')\n", "unsupported", 5, "takes one text"),
     ("def f():\n    raise ValueError(7)\n", "unsupported", 5, "takes one text"),
 ]
@@ -40,6 +47,9 @@ GRAMMATICAL = [
     "def f(x):\n    with x:\n        return 1\n",
     "def f(x):\n    def g():\n        nonlocal x\n        x = 2\n    raise ValueError(f'{x}')\n",
     "def f():\n    raise KeyError\n",
+    "a, *b = [*[1], 2]\nc = *b, a\nd = {**{}, 1: {*b}}\ndict(*[], a=1, **{})\n",
+    "try:\n    pass\nexcept KeyError:\n    pass\nexcept:\n    pass\n",
+    "match [1]:\n    case [a, [b]] | [b, [a]]:\n        pass\n    case [_, _, *a]:\n        pass\n",
 ]
 
 
@@ -57,6 +67,12 @@ def test_what_is_no_program_is_refused_with_its_line(source: str, rule: str, lin
 def test_what_is_a_program_passes(source: str) -> None:
     """Loops around what else may hold a `break`, and names of outer functions."""
     assert not faults("m", METHOD + source)
+
+
+def test_what_is_of_the_future_stands_first() -> None:
+    """Behind the docstring, and behind others of its kind."""
+    future = "from __future__ import annotations\n"
+    assert not faults("m", f'"""What it does."""\n{future}{future}\n{METHOD}')
 
 
 def test_a_source_of_a_cycle_is_never_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from uvm_plain_python import DECLARED_ALL, SLOTS, fill, in_python
@@ -17,6 +18,7 @@ from batos.uvm.guardians import faults
 from batos.uvm.guardians.bounds import MAX_CHARS
 from batos.uvm.guardians.lost_writes.flow import Flow
 from batos.uvm.guardians.lost_writes.ledger import MAX_STEPS
+from batos.uvm.guardians.lost_writes.things import Made, in_order
 from batos.uvm.sandbox_errors import RULES
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -84,6 +86,15 @@ def test_what_is_let_through_does_as_in_python(sandboxed: World, entry: dict[str
         ("self.n = 1", ["write `.set('n', value)`"]),
         ("xs = []\n    self.set('notes', xs)\n    xs.append(1)", ["`append` changes what was set", "set it last"]),
         ("d = self.d\n    self.m()\n    d['k'] = 1\n    self.set('d', d)", ["older than the last message"]),
+        (
+            "d = self.d\n    self.m()\n    self.set('d', d | {'k': 1})",
+            ["older than the last message", "read the slot again"],
+        ),
+        ("n = [1] + [2]\n    n *= 2", ["`n = n * ...`"]),
+        (
+            "d = self.m()\n    for x in d:\n        x[0] = self.m().n\n        x[0].append(1)",
+            ["`copy.deepcopy(it)`", "`int(it)`"],
+        ),
         ("xs = {1}\n    xs |= {2}", ["`xs = xs | ...`"]),
         ("return next((x for x in [1]), None)", ["`next(iter([...]), None)`"]),
         ("return zip([1], [2])", ["`list(zip(...))`"]),
@@ -154,6 +165,53 @@ def test_what_would_take_too_many_steps_is_refused() -> None:
     assert len(source) <= MAX_CHARS
     assert steps_of(source) <= MAX_STEPS + 1000
     assert [fault.rule for fault in faults("m", source)] == ["flow"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def m(self):\n    y = [map]\n    y.append(y)\n    map(*y)\n",
+        "from functools import reduce\ndef m(self):\n    x = [reduce]\n    x.append(x)\n    reduce(reduce, x)\n",
+    ],
+    ids=["map", "reduce"],
+)
+def test_what_calls_itself_without_end_is_refused(source: str) -> None:
+    """As what takes too many steps is; nothing is raised."""
+    assert "flow" in {fault.rule for fault in faults("m", source)}
+
+
+def test_what_goes_over_itself_is_judged() -> None:
+    """An instance may be its own iterator: the sandbox lacks those, and says so in a line."""
+    source = "class A:\n    def __iter__(s):\n        return s\ndef m(self):\n    return [x for x in A()]\n"
+    assert "flow" not in {fault.rule for fault in faults("m", source)}
+
+
+def test_a_long_expression_is_written_out_once() -> None:
+    """However many values are changed there, and however many rounds it takes; and a fault shows its beginning."""
+    many = ", ".join(["[]"] * 300)
+    body = f"    x = [{many}]\n    self.set('notes', x)\n    for y in x:\n        y[[{many}]] = 1\n"
+    source = f"{READ_AND_SET}def m(self):\n{body}"
+    tree = ast.parse(source)
+    with patch.object(ast, "unparse", wraps=ast.unparse) as written:
+        found = Flow("m", tree, declared(tree)[0]).run()
+    assert [rule for rule, _, _ in found] == ["lost-write"]
+    assert written.call_count == 1
+    assert all(len(detail) < 200 for _, _, detail in found)
+
+
+def test_things_are_taken_in_the_order_in_which_they_were_made() -> None:
+    """So that a source is judged in one way, wherever its things come to stand in memory."""
+    things = [Made("list") for _ in range(100)]
+    assert in_order(frozenset(things)) == things
+
+
+def test_a_place_that_makes_two_kinds_makes_two_things() -> None:
+    """What a message answers is an object too, whichever was seen first: a call of something unknown, or a message."""
+    for holders in ("[[1] + [2], self.friend]", "[self.friend, [1] + [2]]"):
+        rights = '"results": {"reads": ["notes"]}, "friend": {"sends": ["find_x"]}'
+        body = f"def m(self):\n    for x in {holders}:\n        x.find_x().notes.append(1)\n"
+        source = f'CAPABILITIES = {{"self": {{"reads": ["friend"]}}, {rights}}}\n{body}'
+        assert [fault.rule for fault in faults("m", source)] == ["lost-write"]
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,20 @@ def test_a_source_that_would_hurt_the_parser_is_refused(text: str, rule: str) ->
         install_method(UvmObject(), "m", source, author=CYCLE)
 
 
+@pytest.mark.parametrize("name", ["successors", "first_state", "codex", "pillars", "name", "persona"])
+def test_no_method_of_a_cycle_takes_the_place_of_who_an_object_is(sandboxed: World, name: str) -> None:
+    """Such a slot would be gone; it is refused and told, and those who are trusted may."""
+    source = f"def {name}(self):\n    return 1\n"
+    sandboxed.audit.clear()
+    with sandboxed.image.transaction() as root:
+        robin = root["lobby"].robin_prototype_obj
+        with pytest.raises(SourceRefused, match=f"{name}: tampering: '{name}' says who an object is"):
+            install_method(robin, name, source, author=CYCLE)
+        install_method(UvmObject(), name, source, author="architect")
+    (record,) = sandboxed.audit
+    assert (record.author, record.method, record.rule) == (CYCLE, name, "tampering")
+
+
 def test_all_faults_are_told_with_their_places() -> None:
     """Not only the first."""
     source = "import os\n\ndef m(self):\n    self.n = 1\n    return self._x\n"

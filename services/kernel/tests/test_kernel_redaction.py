@@ -36,6 +36,13 @@ SECRETS = [
     ("Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
     ("sk_live_abcdefghijklmnop1234", "sk_live_abcdefghijklmnop1234"),
     ("npm_abcdefghijklmnopqrstuvwxyz0123456789", "npm_abcdefghijklmnopqrstuvwxyz0123456789"),
+    ("sk-abcdefghijklmnopqrst", "sk-abcdefghijklmnopqrst"),
+    ("sk-proj-Abc_def-ghijklmnopq", "sk-proj-Abc_def-ghijklmnopq"),
+    ("authorization: token abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxyz"),
+    ('{"pass\\u0077ord": "hunter2xx"}', "hunter2xx"),
+    ('{"n": NaN, "password": ["hunter2xx"]}', "hunter2xx"),
+    ('{"n": NaN, "db": [{"api_key": {"of": "hunter2xx"}}]}', "hunter2xx"),
+    ('{"n": 1e400, "password": ["hunter2xx"], "half": "\\ud83d"}', "hunter2xx"),
 ]
 
 
@@ -83,6 +90,12 @@ def test_same_secret_same_placeholder() -> None:
         "What is the key: is it under the mat?",
         "keyboard=qwerty-layout, monkey: banana-lover1",
         "Basic understanding of tides",
+        "authorization: basic research",
+        "Authorization: Basic Principles.",
+        "sk-learn-is-a-nice-library-for-ml",
+        "risk-sk-averse-portfolio-managers",
+        '[{"password": 12345678}]',
+        '{"password": 12345678.25, "n": NaN}',
         "The secretary: Mr. Smith1234",
     ],
 )
@@ -93,8 +106,9 @@ def test_ordinary_text_stays(text: str) -> None:
 
 NAMES = ["password", "api_key", "client_secret", "clientSecret", "token", "db.passwd", "Authorization", "AWSSecretKey"]
 NAMES += ["accessToken", "refresh-token", "PRIVATE_KEY", "APIKey", "secrets", "credentials", "x-api-key"]
+NAMES += ["dbpassword", "mytoken", "userapikey", "my secret"]
 NO_NAMES = ["max_tokens", "prompt_tokens", "prompt_hash", "key", "keyboard", "tokenizer", "eos_token", "next_token"]
-NO_NAMES += ["token_count", "passwordless", "author", "secretary", "public_key", "adapter_hash", "", "7"]
+NO_NAMES += ["eosToken", "token_count", "passwordless", "author", "secretary", "public_key", "adapter_hash", "", "7"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -161,6 +175,15 @@ def test_json_stays_json() -> None:
     assert "MIIEow" not in cleaned[0]["content"]
     assert "correct-horse" not in cleaned[0]["content"]
     assert REDACTOR.text("no json: password=correct-horse").startswith("no json: password=[redacted")
+
+
+@pytest.mark.parametrize("more", ["NaN", "1e400", "123456789012345678901234567890", '"\\ud83d"'])
+def test_what_python_reads_beyond_the_standard_is_a_document_too(more: str) -> None:
+    """Its names count, and it can be read as before."""
+    cleaned = json.loads(REDACTOR.text(f'{{"more": {more}, "password": ["a b"], "token": 12345678}}'))
+    assert cleaned["password"][0].startswith("[redacted named_secret ")
+    assert cleaned["token"] == 12345678
+    assert "redacted" not in str(cleaned["more"])
 
 
 def test_nested_values() -> None:

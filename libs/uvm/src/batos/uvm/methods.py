@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from batos.uvm.calling import TRUSTED, sandbox_of
+from batos.uvm.capabilities import UNTOUCHABLE
 from batos.uvm.compiling import check_definition, checked_source, digest, function_of, host_needed, normal
 from batos.uvm.errors import BrokenMethod, MessageNotUnderstood, NoSuchVersion
 from batos.uvm.guardians import faults
@@ -24,6 +25,8 @@ from batos.uvm.sandbox_errors import Fault, SourceRefused
 
 _LAST = 2**62
 """More versions than a method will ever have."""
+_NOT_MESSAGES = UNTOUCHABLE | {"name", "persona"}
+"""Slots in whose place no method of a cycle stands: who an object is, and which way a thought takes."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def install_method(obj: UvmObject, name: str, source: str, *, author: str) -> Li
     Raises:
         BrokenMethod: the author is trusted, and the source does not define such a method, or cannot be loaded here.
         BadSlotName: no slot may have this name.
-        SourceRefused: a cycle wrote it, and the PersistenceGuardian refuses it.
+        SourceRefused: a cycle wrote it, and the PersistenceGuardian refuses it, or the name is that of a slot which
+            no method of a cycle may stand for.
     """
     check_slot_name(name)
     text = _loaded(name, source) if author in TRUSTED else _guarded(obj, name, source, author)
@@ -97,13 +101,20 @@ def _loaded(name: str, source: str) -> str:
 def _guarded(obj: UvmObject, name: str, source: str, author: str) -> str:
     """The source of a cycle, read by the PersistenceGuardian. Where it is fit to be, it is parsed; never compiled."""
     text = normal(source)
-    found = faults(name, text) or _faults_of_definition(name, text)
+    found = _faults_of_name(name) or faults(name, text) or _faults_of_definition(name, text)
     if found:
         sandbox = sandbox_of(obj)
         if sandbox is not None:
             sandbox.refused(obj, name, author, found)
         raise SourceRefused(name, found)
     return text
+
+
+def _faults_of_name(name: str) -> tuple[Fault, ...]:
+    if name not in _NOT_MESSAGES:
+        return ()
+    detail = f"{name!r} says who an object is or which way a thought takes: choose another name"
+    return (Fault("tampering", 0, 0, detail),)
 
 
 def _faults_of_definition(name: str, text: str) -> tuple[Fault, ...]:

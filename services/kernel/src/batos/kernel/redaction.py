@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import math
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +39,30 @@ class Redactor:
         if HINT.search(text) is None:
             return text
         if text.lstrip()[:1] in {"{", "["}:
-            try:
-                content = msgspec.json.decode(text)
-                cleaned = self.value(content)
-            except (msgspec.DecodeError, RecursionError):
-                return self._by_rules(text)
-            if cleaned != content:
-                return msgspec.json.encode(cleaned).decode()
+            with suppress(ValueError, RecursionError):  # where it is no document, it is a text like others
+                return self._document(text)
         return self._by_rules(text)
+
+    def _document(self, text: str) -> str:
+        """Return a JSON document without its secrets, to the last blank as it is where it has none.
+
+        Raises:
+            ValueError: it is no document, or means different things to different readers.
+        """
+        try:
+            content = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError):  # Python goes beyond the standard: NaN, half a surrogate pair
+            content = json.loads(text, parse_float=_number)
+            cleaned = self.value(content)
+            encoded = json.dumps(cleaned)
+        else:
+            cleaned = self.value(content)
+            encoded = msgspec.json.encode(cleaned).decode()
+        if cleaned != content:
+            return encoded
+        if self._by_rules(text) != text:  # numbers, which are no secrets; or a name that stands twice
+            json.loads(text, object_pairs_hook=_once)
+        return text
 
     def value(self, value: Any) -> Any:
         """Return plain data without its secrets; sets become lists, as in JSON.
@@ -92,6 +111,22 @@ class Redactor:
     def _placeholder(self, kind: str, secret: str) -> str:
         digits = hmac.new(self._key_bytes, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
         return f"{_PLACEHOLDER} {kind} {digits[:_DIGITS]}]"
+
+
+def _number(digits: str) -> float | str:
+    """What a number is, or its digits where it is too large to be read."""
+    number = float(digits)
+    return number if math.isfinite(number) else digits
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object with a name that stands twice: what was read is the last alone.
+
+    Raises:
+        ValueError: there is such a name.
+    """
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice in an object")
 
 
 def redaction_key(path: Path) -> bytes:

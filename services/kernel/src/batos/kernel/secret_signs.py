@@ -23,6 +23,8 @@ _VAGUE = rf"secrets?|{_TOKEN}|passphrase|(?<![a-z])pwd(?!{_CLOSED}=\s{{0,3}}/)"
 """Words that are also those of ordinary sentences, at least before a colon; `PWD=/home` is a folder."""
 _SIGN = r"[^\s\"'\\,;&<>()\[\]{}|`]"
 """Of a value without quotes."""
+_NO_WORD = r"(?=(?-i:[A-Z]?+[a-z._-]{0,64}+[A-Z0-9+/=]))"
+"""Before a value of letters that no word is made of: capitals within it, or digits."""
 _ENDED = r"(?![\[(])"
 """What is called or looked up in code is no value."""
 
@@ -45,7 +47,7 @@ RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         "authorization",
         re.compile(
             rf"(?i)authorization{_CLOSED}[:=]\s{{0,3}}(?:\\?[\"'])?(?:basic|digest|token|negotiate)\s{{1,3}}"
-            rf"(?P<secret>{_SIGN}{{4,4096}})"
+            rf"(?P<secret>(?:{_NO_WORD}{_SIGN}{{4,4096}}|{_SIGN}{{24,4096}}))"
         ),
     ),
     ("bearer_token", re.compile(_START + r"[Bb]earer\s+(?P<secret>[A-Za-z0-9._~+/-]{16,4096}=*)")),
@@ -53,7 +55,8 @@ RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "api_key",
         re.compile(
-            _START + r"(?P<secret>sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|gh[pousr]_[A-Za-z0-9]{30,}"
+            _START + r"(?P<secret>sk-(?=[a-z_-]{0,64}+[A-Z0-9]|[a-z]{16})[A-Za-z0-9_-]{16,}"  # no words with hyphens
+            r"|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|gh[pousr]_[A-Za-z0-9]{30,}"
             r"|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{20,}|xox[abeprs]-[A-Za-z0-9-]{10,}"
             r"|npm_[A-Za-z0-9]{20,}|pypi-[A-Za-z0-9_-]{16,}|A(?:KIA|SIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35})"
             r"(?![A-Za-z0-9])"
@@ -84,9 +87,12 @@ RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 HINT = re.compile(
     r"(?i)://|-----BEGIN|authorization|bearer|eyJ|sk-|[rs]k_|gh[pousr]_|github_pat|glpat-|hf_|xox|npm_|pypi-|A[KS]IA|AIza"
-    r"|key|token|secret|passw|passphrase|pwd|credential"
+    r"|key|token|secret|passw|passphrase|pwd|credential|\\u00[2-7]"
 )
-"""Text without any of this holds nothing that a rule or a name would find: this one look lets most text through."""
+"""Text without any of this holds nothing that a rule or a name would find: this one look lets most text through.
+
+In JSON, an escaped letter may be part of a name.
+"""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORDS = frozenset({
@@ -96,6 +102,9 @@ _SECRET_WORDS = frozenset({
 _SECRET_KEYS = frozenset({"api", "access", "secret", "private", "signing", "encryption", "auth"})
 """A key is a secret where one of these words stands before it."""
 
+_WRITTEN_TOGETHER = re.compile(rf"(?i)(?:{_SURE}|{_VAGUE}|authorization)\Z")
+"""At the end of a name such as `dbpassword`: what the rules see before a value is secret in a document, too."""
+
 
 @lru_cache(maxsize=4096)
 def names_a_secret(name: str) -> bool:
@@ -104,4 +113,6 @@ def names_a_secret(name: str) -> bool:
     *before, last = ["", *words] if words else ["", ""]
     if last == "token":
         return before[-1] not in _MARKS
-    return last in _SECRET_WORDS or (last in {"key", "keys"} and before[-1] in _SECRET_KEYS)
+    if last in _SECRET_WORDS or (last in {"key", "keys"} and before[-1] in _SECRET_KEYS):
+        return True
+    return _WRITTEN_TOGETHER.search(name) is not None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from batos.uvm.capabilities import Capabilities
+from batos.uvm.guardians.imports import Imports
 
 _BUILTINS = frozenset({
     "aiter", "anext", "ascii", "bytearray", "callable", "classmethod", "delattr", "help", "issubclass", "memoryview",
@@ -38,6 +39,9 @@ _METHODS = frozenset({
 """Methods of Python's own types, by names that are rarely those of messages."""
 _TYPES = frozenset({"bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"})
 _ON_TYPES = frozenset({("bytes", "fromhex"), ("dict", "fromkeys")})
+_CLOCKS = frozenset({
+    "datetime.date.today", "datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow",
+})  # fmt: skip
 _SEARCHING = frozenset({"compile", "findall", "finditer", "match", "search", "split", "sub"})
 
 Found = tuple[str, ast.AST, str]
@@ -51,30 +55,19 @@ def absent(tree: ast.Module, capabilities: Capabilities, assigned: frozenset[str
         capabilities: what it declares: those names are messages and slots.
         assigned: names that it gives a meaning of its own.
     """
-    modules = {
-        alias.asname or alias.name: alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    }
-    imported = {
-        alias.asname or alias.name: (node.module, alias.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    imports = Imports(tree, assigned)
     declared = assigned.union(*((rights.reads | rights.sends) for rights in capabilities.values()))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 yield from _of_module(node, node.module or "", alias.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            if node.id in _BUILTINS and node.id not in assigned and node.id not in imported:
+            if node.id in _BUILTINS and node.id not in assigned and node.id not in imports.names:
                 yield "unsupported", node, f"{node.id!r} is not there in the sandbox"
         elif isinstance(node, ast.Attribute):
-            yield from _of_attribute(node, modules, assigned, declared)
+            yield from _of_attribute(node, imports, assigned, declared)
         elif isinstance(node, ast.Call):
-            yield from _of_call(node, _function(node.func, modules, imported), assigned)
+            yield from _of_call(node, imports.origin(node.func))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not _is_text(node.value):
             yield "unsupported", node, "half a surrogate pair is no text: write the character, or `\\U0001f600`"
 
@@ -85,32 +78,24 @@ def _of_module(node: ast.AST, module: str, name: str) -> Iterator[Found]:
 
 
 def _of_attribute(
-    node: ast.Attribute, modules: dict[str, str], assigned: frozenset[str], declared: frozenset[str]
+    node: ast.Attribute, imports: Imports, assigned: frozenset[str], declared: frozenset[str]
 ) -> Iterator[Found]:
     holder = node.value.id if isinstance(node.value, ast.Name) else ""
-    if holder in modules:
-        yield from _of_module(node, modules[holder], node.attr)
+    if holder in imports.modules:
+        yield from _of_module(node, imports.modules[holder], node.attr)
     elif holder in _TYPES and holder not in assigned:
         if (holder, node.attr) not in _ON_TYPES and not node.attr.startswith("_"):
             told = f"write `lambda one: one.{node.attr}()`, or call it on a value"
             yield "unsupported", node, f"methods of types are not there in the sandbox: {told}"
     elif node.attr in _METHODS and node.attr not in declared:
         yield "unsupported", node, f"`.{node.attr}` is not there in the sandbox"
+    elif imports.origin(node) in _CLOCKS:
+        yield "outside", node, "there is no clock in the sandbox: take the time as an argument"
 
 
-def _function(func: ast.expr, modules: dict[str, str], imported: dict[str, tuple[str | None, str]]) -> str:
-    """The dotted name of what is called, where it comes from a module; else its own."""
-    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id in modules:
-        return f"{modules[func.value.id]}.{func.attr}"
-    if isinstance(func, ast.Name):
-        module, name = imported.get(func.id, (None, func.id))
-        return f"{module}.{name}" if module else name
-    return ""
-
-
-def _of_call(node: ast.Call, name: str, assigned: frozenset[str]) -> Iterator[Found]:
+def _of_call(node: ast.Call, name: str) -> Iterator[Found]:
     first = node.args[0] if node.args else None
-    if name == "bytes" and name not in assigned and first is not None and not isinstance(first, ast.Constant):
+    if name == "bytes" and first is not None and not isinstance(first, ast.Constant):
         if isinstance(first, ast.List | ast.Tuple | ast.ListComp | ast.GeneratorExp):
             yield "unsupported", node, "`bytes` takes no list in the sandbox: write `bytes.fromhex(...)` or a literal"
     elif name == "json.dumps" and any(keyword.arg in {"cls", "default"} for keyword in node.keywords):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import symtable
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ MOST_BLOCKS = 20
 
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _BLOCKS = (*_LOOPS, ast.With, ast.AsyncWith, ast.Try, ast.TryStar)
+_STARRED = (ast.Tuple, ast.List, ast.Set, ast.Call, ast.ClassDef, ast.arg)
+"""Where something with a star may stand."""
 _EXCEPTIONS = frozenset(
     name for name, found in vars(builtins).items() if isinstance(found, type) and issubclass(found, BaseException)
 )
@@ -42,6 +45,9 @@ def ungrammatical(source: str, tree: ast.Module) -> Iterator[Found]:
     """
     for statement in tree.body:
         yield from _misplaced(statement, _Place())
+    for node in ast.walk(tree):
+        yield from _misformed(node)
+    yield from _late(tree)
     try:
         symtable.symtable(source, "<live>", "exec")  # names and scopes alone: nothing is made of the source
     except SyntaxError as wrong:
@@ -81,6 +87,54 @@ def _misplaced_within(statement: ast.stmt, place: _Place) -> Iterator[Found]:
             elif isinstance(part, ast.ExceptHandler | ast.match_case):
                 for inner in part.body:
                     yield from _misplaced(inner, within)
+
+
+def _misformed(node: ast.AST) -> Iterator[Found]:
+    """What is wrong with a part by itself, wherever it stands."""
+    starred = [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.Starred)]
+    if starred and not isinstance(node, _STARRED):
+        yield "syntax", starred[0], "can't use starred expression here"
+    elif len(starred) > 1 and isinstance(getattr(node, "ctx", None), ast.Store):
+        yield "syntax", starred[1], "multiple starred expressions in assignment"
+    elif isinstance(node, ast.Call):
+        named = [keyword.arg for keyword in node.keywords if keyword.arg is not None]
+        for again in _repeated(named):
+            yield "syntax", node, f"keyword argument repeated: {again}"
+    elif isinstance(node, ast.Try | ast.TryStar) and any(one.type is None for one in node.handlers[:-1]):
+        yield "syntax", node, "default 'except:' must be last"
+    elif isinstance(node, ast.match_case):
+        for again in _repeated(_captured(node.pattern)):
+            yield "syntax", node.pattern, f"multiple assignments to name {again!r} in pattern"
+    elif isinstance(node, ast.MatchOr) and len({frozenset(_captured(one)) for one in node.patterns}) > 1:
+        yield "syntax", node, "alternative patterns bind different names"
+
+
+def _captured(pattern: ast.AST) -> list[str]:
+    """The names that a pattern binds, each as often as it does."""
+    if isinstance(pattern, ast.MatchOr):
+        return _captured(pattern.patterns[0])
+    own = pattern.rest if isinstance(pattern, ast.MatchMapping) else getattr(pattern, "name", None)
+    inner = [name for part in ast.iter_child_nodes(pattern) for name in _captured(part)]
+    return inner if own is None else [own, *inner]
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
+def _late(tree: ast.Module) -> Iterator[Found]:
+    """What is imported from `__future__` behind anything but the docstring."""
+    first = 0 if ast.get_docstring(tree, clean=False) is None else 1
+    while first < len(tree.body) and _is_of_future(tree.body[first]):
+        first += 1
+    early = tree.body[:first]
+    for node in ast.walk(tree):
+        if _is_of_future(node) and node not in early:
+            yield "syntax", node, "from __future__ imports must occur at the beginning of the file"
+
+
+def _is_of_future(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__" and not node.level
 
 
 def of_exceptions(tree: ast.Module) -> Iterator[Found]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from types import MappingProxyType
 
 from batos.uvm.capabilities import SPOKEN, Capabilities, declared, forbidden
 from batos.uvm.guardians.absent import absent
@@ -18,6 +19,7 @@ from batos.uvm.guardians.at_once import not_at_once
 from batos.uvm.guardians.bounds import fault_at, parsed, too_much
 from batos.uvm.guardians.grammar import of_exceptions, ungrammatical
 from batos.uvm.guardians.lost_writes import faults_of_flow
+from batos.uvm.guardians.not_data import not_data
 from batos.uvm.sandbox_errors import Fault, SourceRefused
 
 MAX_FAULTS = 50
@@ -29,6 +31,14 @@ MODULES = frozenset({
 })  # fmt: skip
 """What may be imported: modules that the sandbox has, without clocks, randomness, files or processes."""
 
+_INSTEAD = MappingProxyType({
+    "random": "there is no chance here: take what is random as an argument",
+    "secrets": "there is no chance here: take what is random as an argument",
+    "statistics": "`sum(values) / len(values)` is the mean, and `sorted(values)` leads to the median",
+    "time": "there is no clock here: take the time as an argument",
+    "uuid": "there is no chance here: take the id as an argument",
+})  # fmt: skip
+_REMEMBERING = frozenset({"cache", "functools.cache", "functools.lru_cache", "lru_cache"})
 _OUTSIDE = frozenset({
     "__import__", "breakpoint", "compile", "dir", "eval", "exec", "exit", "globals", "input", "locals", "open", "quit",
     "vars",
@@ -79,7 +89,8 @@ def _faults(name: str, source: str) -> tuple[Fault, ...]:
     found = [*_of_definition(name, tree), *_of_syntax(name, tree), *of_exceptions(tree)]
     capabilities, misdeclared = declared(tree)
     found += [(wrong.rule, wrong.node, wrong.detail) for wrong in misdeclared]
-    found += [*absent(tree, capabilities, _assigned(tree)), *not_at_once(tree)]
+    assigned = _assigned(tree)
+    found += [*absent(tree, capabilities, assigned), *not_data(name, tree, capabilities, assigned), *not_at_once(tree)]
     found += faults_of_flow(name, tree, capabilities)
     told = {fault_at(*one): None for one in found}
     ordered = sorted(told, key=lambda fault: (fault.line, fault.column, fault.rule))
@@ -134,9 +145,16 @@ def _of_function(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str, *, in_
         yield "async", node, "live methods are synchronous"
     if node.name != name or in_class:
         for decorator in node.decorator_list:
-            yield "decorator", decorator, "decorators are not understood here, but for @dataclass on a class"
+            yield "decorator", decorator, _of_decorator(decorator)
     if node.name.startswith("__") and not (in_class and node.name in _OWN_DUNDERS):
         yield "unsupported", node, f"the sandbox's Python never calls {node.name}"
+
+
+def _of_decorator(node: ast.expr) -> str:
+    called = node.func if isinstance(node, ast.Call) else node
+    if ast.unparse(called) in _REMEMBERING:
+        return "nothing is remembered from call to call: within one, remember what was found in a dict"
+    return "decorators are not understood here, but for @dataclass on a class"
 
 
 def _of_class(node: ast.ClassDef) -> Iterator[Found]:
@@ -188,9 +206,6 @@ def _of_call(node: ast.Call) -> Iterator[Found]:
 
 def _of_message(node: ast.Call, func: ast.Attribute) -> Iterator[Found]:
     if func.attr in SPOKEN:
-        for argument in node.args:
-            if isinstance(argument, ast.Lambda):
-                yield "not-data", argument, "a function is no data: it cannot be stored or sent"
         named = _text(node.args[0]) if node.args else None
         why = None if named is None else forbidden("sets" if func.attr == "set" else "sends", named, of_self=False)
         if why is not None:
@@ -222,14 +237,16 @@ def _text(node: ast.expr) -> str | None:
 def _of_import(node: ast.Import) -> Iterator[Found]:
     for alias in node.names:
         if alias.name not in MODULES:
-            yield "import", node, f"{alias.name!r} may not be imported: there are {', '.join(sorted(MODULES))}"
+            instead = _INSTEAD.get(alias.name, f"there are {', '.join(sorted(MODULES))}")
+            yield "import", node, f"{alias.name!r} may not be imported: {instead}"
 
 
 def _of_import_from(node: ast.ImportFrom) -> Iterator[Found]:
     if node.module == "__future__" and [alias.name for alias in node.names] == ["annotations"]:
         return
     if node.level or node.module not in MODULES:
-        yield "import", node, f"{'.' * node.level}{node.module or ''!s} may not be imported"
+        instead = _INSTEAD.get(node.module or "", f"there are {', '.join(sorted(MODULES))}")
+        yield "import", node, f"'{'.' * node.level}{node.module or ''}' may not be imported: {instead}"
     for alias in node.names:
         if alias.name == "*" or alias.name.startswith("_"):
             yield "import", node, f"name what is imported, not {alias.name!r}"
@@ -255,18 +272,12 @@ def _of_comprehension(node: ast.comprehension) -> Iterator[Found]:
         yield "async", node.target, "live methods are synchronous"
 
 
-def _of_return(node: ast.Return) -> Iterator[Found]:
-    if isinstance(node.value, ast.Lambda):
-        yield "not-data", node, "a function is no data: it does not leave the sandbox"
-
-
 _BY_KIND: dict[type, Callable[..., Iterator[Found]]] = {
     ast.ClassDef: _of_class,
     ast.Attribute: _of_attribute,
     ast.Import: _of_import,
     ast.ImportFrom: _of_import_from,
     ast.Delete: _of_delete,
-    ast.Return: _of_return,
     ast.comprehension: _of_comprehension,
     ast.Yield: _one("generator", "`yield` is not there: build a list"),
     ast.YieldFrom: _one("generator", "`yield from` is not there: build a list"),

@@ -27,6 +27,7 @@ from batos.uvm.guardians.lost_writes.things import (
     Made,
     Thing,
     Value,
+    in_order,
     is_copy,
 )
 from batos.uvm.guardians.lost_writes.writes import text_of
@@ -43,12 +44,12 @@ class Calls(Answers):
                 return NOTHING
             return self.unknown(node, args, env)
         pending = env.get(PENDING)
-        answers = [self._on(thing, name, args, node, env) for thing in holder]
+        answers = [self._on(thing, holder, name, args, node, env) for thing in in_order(holder)]
         if pending is not None and len(holder) > 1:  # a slot of one of several is set: perhaps not of the receiver
             self.bind(PENDING, self.joined(pending, env.get(PENDING) or NOTHING), env)
         return self.all_of(answers)
 
-    def _on(self, thing: Thing, name: str, args: Args, node: ast.AST, env: Env) -> Value:  # noqa: PLR0911 - one a kind of thing
+    def _on(self, thing: Thing, among: Value, name: str, args: Args, node: ast.AST, env: Env) -> Value:  # noqa: PLR0911 - one a kind of thing
         if thing is RECEIVER and isinstance(node, ast.Call):
             return self.spoken(node, name, args, env)
         if isinstance(thing, Library):
@@ -63,16 +64,18 @@ class Calls(Answers):
             return NOTHING
         if object_too and (name in self.sent_to_others or name not in BUILT_IN):
             return self.answer(node, env)
-        return self._on_container(thing, name, args, node, env)
+        return self._on_container(thing, among, name, args, node, env)
 
-    def _on_container(self, thing: Thing, name: str, args: Args, node: ast.AST, env: Env) -> Value:  # noqa: PLR0911 - one a kind of method
+    def _on_container(self, thing: Thing, among: Value, name: str, args: Args, node: ast.AST, env: Env) -> Value:  # noqa: PLR0911 - one a kind of method
         this: Value = frozenset({thing})
         inside = self.inner(this)
         key = text_of(node.args[0]) if isinstance(node, ast.Call) and node.args else None
         if name in IN_PLACE:
-            self.write(this, node, env)
+            self.write(this, node, env, among)
             self.put(this, self._taken(name, args), key if name == "setdefault" else None)
             self.passed_on(args, inside, env)
+        if name == "popitem":
+            return frozenset({self.container(node, "tuple", inside, role="popped")})
         if name in GIVING:
             return self.all_of(
                 [self.at(this, key), *args.placed[1:], *args.named.values(), args.starred]

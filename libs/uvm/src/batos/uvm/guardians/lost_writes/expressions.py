@@ -10,7 +10,7 @@ from typing import ClassVar
 from batos.uvm.guardians.lost_writes.calls import Calls
 from batos.uvm.guardians.lost_writes.heap import Args
 from batos.uvm.guardians.lost_writes.names import GIVEN, PENDING, STALE, Env
-from batos.uvm.guardians.lost_writes.things import NOTHING, RECEIVER, Function, Instance, Value, is_copy
+from batos.uvm.guardians.lost_writes.things import NOTHING, RECEIVER, Function, Instance, Made, Value, in_order, is_copy
 from batos.uvm.guardians.lost_writes.writes import text_of
 
 _JOINING = (ast.Add, ast.Mult, ast.BitOr, ast.BitAnd, ast.BitXor, ast.Sub)
@@ -44,7 +44,9 @@ class Expressions(Calls):
         holder = self.value(node.value, env)
         self.value(node.slice, env)
         if isinstance(node.slice, ast.Slice):
-            return self.made(node, "list", self.inner(holder), env) if holder else NOTHING
+            return self.made(node, "list", self.items(holder), env) if holder else NOTHING
+        if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int):
+            return self.items(holder)
         return self.at(holder, text_of(node.slice))
 
     def _call(self, node: ast.Call, env: Env) -> Value:
@@ -55,12 +57,13 @@ class Expressions(Calls):
         return self.called(callee, self._args(node, env), node, env)
 
     def _args(self, node: ast.Call, env: Env) -> Args:
-        starred, spread = NOTHING, NOTHING
+        starred, spread, shifted = NOTHING, NOTHING, False
         placed: list[Value] = []
         for argument in node.args:
             if isinstance(argument, ast.Starred):
                 starred = self.joined(starred, self.inner(self.value(argument.value, env)))
-            elif starred:
+                shifted = True
+            elif shifted:
                 starred = self.joined(starred, self.value(argument, env))
             else:
                 placed.append(self.value(argument, env))
@@ -75,7 +78,9 @@ class Expressions(Calls):
 
     def _display(self, node: ast.List | ast.Tuple | ast.Set, env: Env) -> Value:
         kind = type(node).__name__.lower()
-        return self.made(node, kind, self.all_of(self._item(item, env) for item in node.elts), env)
+        items = self.all_of(self._item(item, env) for item in node.elts)
+        spread = self.all_of(self._item(item, env) for item in node.elts if isinstance(item, ast.Starred))
+        return self.made(node, kind, items, env, older=self.older(spread, env))
 
     def _item(self, node: ast.expr, env: Env) -> Value:
         return self.inner(self.value(node.value, env)) if isinstance(node, ast.Starred) else self.value(node, env)
@@ -85,7 +90,7 @@ class Expressions(Calls):
         for key, item in zip(node.keys, node.values, strict=True):
             value = self.value(item, env)
             if key is None:
-                self.put(made, self.inner(value))
+                self.made(node, "dict", self.inner(value), env)
             else:
                 self.value(key, env)
                 self.put(made, value, text_of(key))
@@ -96,9 +101,11 @@ class Expressions(Calls):
             env.names[name] = self.joined(env.get(name) or NOTHING, value)
         within = env.layer(node)
         first = self.value(node.generators[0].iter, env)
+        older = NOTHING
         self.loops += 1
         for place, generator in enumerate(node.generators):
-            items = self.inner(first if place == 0 else self.value(generator.iter, within))
+            items = self.items(first if place == 0 else self.value(generator.iter, within))
+            older |= self.older(items, within)  # before what stands in it sends a message
             self.bind_target(generator.target, items, within)
             for test in generator.ifs:
                 self.value(test, within)
@@ -110,7 +117,7 @@ class Expressions(Calls):
             if name in within.names:
                 self.grow(self.left.setdefault(node, {}), name, within.names[name])
                 self.bind(name, self.joined(env.get(name) or NOTHING, within.names[name]), env)
-        return self.made(node, _MADE_BY.get(type(node), "list"), made, env)
+        return self.made(node, _MADE_BY.get(type(node), "list"), made, env, older=older)
 
     def _walrus(self, node: ast.NamedExpr, env: Env) -> Value:
         value = self.value(node.value, env)
@@ -153,19 +160,23 @@ class Expressions(Calls):
         self.step()
         special = [
             self.called_on(frozenset({thing}), _SPECIAL[type(op)], Args([right]), node, env)
-            for thing in left
+            for thing in in_order(left)
             if isinstance(thing, Instance) and type(op) in _SPECIAL
         ]
         if not isinstance(op, _JOINING) or (not (left and right) and not isinstance(op, ast.Mult)):
             return self.all_of(special)
         if not left and not right:
             return NOTHING
-        made = self.made(node, "unknown", self.joined(self.inner(left), self.inner(right)), env)
+        made = self.made(node, _kind_of(left, op, right), self.joined(self.inner(left), self.inner(right)), env)
         return self.all_of([made, *special])
 
     def _compared(self, node: ast.Compare, env: Env) -> Value:
         sides = [node.left, *node.comparators]
-        values = [self.value(side, env) for side in sides]
+        values = []
+        for place, side in enumerate(sides):  # `a < b < c`: whether `c` is come to, only the call will tell
+            self.weak += place > 1
+            values.append(self.value(side, env))
+            self.weak -= place > 1
         for place, op in enumerate(node.ops):
             pair = (place, place + 1)
             constant = any(isinstance(sides[one], ast.Constant) for one in pair)
@@ -216,6 +227,14 @@ class Expressions(Calls):
         ast.Compare: _compared,
         ast.Lambda: _lambda,
     }
+
+
+def _kind_of(left: Value, op: ast.operator, right: Value) -> str:
+    """Of which kind an operator makes something: `+` and `*` make no set, unless it is a Counter."""
+    if all(isinstance(thing, Made) and thing.kind == "sum" for thing in left) and left:
+        return "sum"
+    counted = any(isinstance(thing, Made) and thing.kind not in {"list", "sum", "tuple"} for thing in left | right)
+    return "sum" if isinstance(op, ast.Add | ast.Mult) and not counted else "unknown"
 
 
 _MADE_BY: dict[type[ast.AST], str] = {ast.SetComp: "set", ast.DictComp: "dict"}

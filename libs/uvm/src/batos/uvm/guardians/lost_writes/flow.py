@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from batos.uvm.capabilities import Capabilities
 from batos.uvm.guardians.lost_writes.ledger import Found, TooFar
 from batos.uvm.guardians.lost_writes.names import GIVEN, Env
 from batos.uvm.guardians.lost_writes.statements import Statements
 from batos.uvm.guardians.lost_writes.things import HOST, RECEIVER, Function
+
+_DOING = (ast.Call, ast.NamedExpr)
+_ASIDE = "in an annotation, after `except` or for a decorator"
 
 
 def faults_of_flow(name: str, tree: ast.Module, capabilities: Capabilities) -> list[Found]:
@@ -22,6 +26,20 @@ def faults_of_flow(name: str, tree: ast.Module, capabilities: Capabilities) -> l
     return Flow(name, tree, capabilities).run()
 
 
+def _aside(tree: ast.Module) -> Iterator[Found]:
+    """Calls where nobody looks for them: in annotations, after `except`, and in what is given to a decorator."""
+    for node in ast.walk(tree):
+        beside = [getattr(node, name, None) for name in ("annotation", "returns")]
+        if isinstance(node, ast.ExceptHandler):
+            beside.append(node.type)
+        for decorator in getattr(node, "decorator_list", ()):
+            parts = [*decorator.args, *decorator.keywords] if isinstance(decorator, ast.Call) else ()
+            beside += [part.value if isinstance(part, ast.keyword) else part for part in parts]
+        for part in beside:
+            if part is not None and any(isinstance(one, _DOING) for one in ast.walk(part)):
+                yield "unsupported", part, f"nothing is called {_ASIDE}: do it before"
+
+
 class Flow(Statements):
     """The analysis of one source."""
 
@@ -31,9 +49,9 @@ class Flow(Statements):
             self._round()
             while self.changed:
                 self._round()
-        except TooFar:
+        except (TooFar, RecursionError):
             return [("flow", self.tree, "its values change places more often than can be followed: make it simpler")]
-        return list(self.found.values())
+        return [*self.found.values(), *_aside(self.tree)]
 
     def _round(self) -> None:
         self.changed = False

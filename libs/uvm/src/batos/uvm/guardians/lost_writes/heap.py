@@ -24,7 +24,9 @@ from batos.uvm.guardians.lost_writes.things import (
     Pending,
     Thing,
     Value,
+    in_order,
     is_copy,
+    is_deep,
 )
 
 
@@ -65,15 +67,14 @@ class Heap(Ledger):
 
     def _inner_of(self, thing: Thing) -> Value:
         self.step()
-        if isinstance(thing, Copied):
-            return thing.within | {thing.part}
-        if isinstance(thing, Part):
-            return thing.whole.within | {thing}
         if thing is HOST or thing is RECEIVER:
             return frozenset({HOST})
-        if isinstance(thing, Made):
-            return thing.within | {thing} if thing.kind in DEEP else thing.within
-        return self.from_special(thing, "__getitem__") | self.inner(self.from_special(thing, "__iter__"))
+        holder = _holder(thing)
+        if holder is not None:
+            return holder.within | _found_in(thing)
+        items = self.from_special(thing, "__iter__")
+        own = frozenset(one for one in items if not isinstance(one, Instance))  # an iterator: often it is itself
+        return self.from_special(thing, "__getitem__") | self.inner(own)
 
     def from_special(self, thing: Thing, name: str) -> Value:
         """What a special method of an instance answers."""
@@ -97,29 +98,32 @@ class Heap(Ledger):
                 found |= one
         return frozenset(found)
 
+    def items(self, value: Value) -> Value:
+        """What one comes to going over a container: nothing that was put under a text, for over a dict it is keys."""
+        return self.all_of(self._at(thing, "") for thing in value)
+
     def at(self, value: Value, key: str | None) -> Value:
         """What stands under a key; None where only the call will tell which."""
         return self.all_of(self._at(thing, key) for thing in value)
 
     def _at(self, thing: Thing, key: str | None) -> Value:
-        if key is None or not isinstance(thing, Made) or thing.kind != "dict":
+        holder = _holder(thing)
+        if key is None or holder is None:
             return self._inner_of(thing)
-        return self.joined(thing.loose, thing.keyed.get(key, NOTHING))
+        return self.joined(holder.loose, holder.keyed.get(key, NOTHING)) | _found_in(thing)
 
     def put(self, holder: Value, content: Value, key: str | None = None) -> None:
         """Something is put into a container: under a key, where it is known."""
         for thing in holder:
-            if isinstance(thing, Made):
-                new = content - {thing} if thing.kind in DEEP else content
-                thing.within = self.held(thing.within, new)
-                if key is None:
-                    thing.loose = self.learned(thing.loose, new)
-                else:
-                    self.grow(thing.keyed, key, new)
-            elif isinstance(thing, Copied):
-                thing.within = self.held(thing.within, content)
-            elif isinstance(thing, Part):
-                thing.whole.within = self.held(thing.whole.within, content)
+            into = _holder(thing)
+            if into is None:
+                continue
+            new = content - {into} if is_deep(into) else content
+            into.within = self.held(into.within, new)
+            if key is None:
+                into.loose = self.learned(into.loose, new)
+            else:
+                self.grow(into.keyed, key, new)
 
     def attribute_of(self, thing: Thing, name: str) -> Value:
         """What an attribute of something that is not the receiver stands for."""
@@ -135,7 +139,7 @@ class Heap(Ledger):
             return thing.names.get(name, NOTHING)
         if isinstance(thing, Instance):
             stands = thing.of.names.get(name, NOTHING)
-            bound = [self._bound(one, thing) if isinstance(one, Function) else one for one in stands]
+            bound = [self._bound(one, thing) if isinstance(one, Function) else one for one in in_order(stands)]
             return frozenset(bound) | thing.of.attributes.get(name, NOTHING)
         return NOTHING
 
@@ -145,7 +149,7 @@ class Heap(Ledger):
 
     @staticmethod
     def _functions_of(owner: Class, name: str) -> list[Function]:
-        return [one for one in owner.names.get(name, NOTHING) if isinstance(one, Function)]
+        return [one for one in in_order(owner.names.get(name, NOTHING)) if isinstance(one, Function)]
 
     # Calls
 
@@ -165,6 +169,13 @@ class Heap(Ledger):
             self.repeated = self.changed = True
         return function.result
 
+    def special(self, thing: Thing, name: str, env: Env) -> Value:
+        """The interpreter calls a special method of an instance: what it answers."""
+        if not isinstance(thing, Instance):
+            return NOTHING
+        this = Args([frozenset({thing})])
+        return self.all_of(self.enter(one, this, env) for one in self._functions_of(thing.of, name))
+
     def looked_at(self, env: Env, slot: str | None) -> None:
         """Somebody looks at a slot, or may: changes of its copies that are still to be set would be missed.
 
@@ -172,7 +183,7 @@ class Heap(Ledger):
             env: where.
             slot: which; None where it may be any.
         """
-        for pending in env.get(PENDING) or NOTHING:
+        for pending in in_order(env.get(PENDING) or NOTHING):
             if isinstance(pending, Pending) and (slot is None or pending.copy.slot in {slot, None}):
                 self.say("lost-write", pending.node, pending.detail)
 
@@ -180,8 +191,12 @@ class Heap(Ledger):
         """A message is sent, or may be: it may look at any slot, and change it."""
         self.speaks()
         self.looked_at(env, None)
-        if self.copies:
-            self.bind(STALE, self.joined(env.get(STALE) or NOTHING, self.copies), env)
+        self.outdated(self.copies, env)
+
+    def outdated(self, copies: Value, env: Env) -> None:
+        """Copies may be older than what stands in the image from here on."""
+        if copies:
+            self.bind(STALE, self.joined(env.get(STALE) or NOTHING, copies), env)
 
     def gave(self, things: Value) -> None:
         """The function that is looked at set these to slots."""
@@ -223,7 +238,7 @@ class Heap(Ledger):
 
     def called(self, callee: Value, args: Args, node: ast.AST, env: Env) -> Value:
         """Whatever a value stands for is called."""
-        answers = [self._called_one(thing, args, node, env) for thing in callee]
+        answers = [self._called_one(thing, args, node, env) for thing in in_order(callee)]
         return self.all_of(answers) if answers else self.unknown(node, args, env)
 
     def _called_one(self, thing: Thing, args: Args, node: ast.AST, env: Env) -> Value:
@@ -259,6 +274,20 @@ class Heap(Ledger):
         """Functions among the arguments are called with what else is there: what they answer."""
         given = Args(starred=items)
         passed = self.all_of(args.all)
-        within = self.all_of(one.within for one in passed if isinstance(one, Made) and one.kind == "unknown")
-        called = [one for one in passed | within if isinstance(one, Function | Bound | Class | Instance)]
+        within = self.all_of(one.within for one in passed if isinstance(one, Made) and one.kind in {"sum", "unknown"})
+        called = [one for one in in_order(passed | within) if isinstance(one, Function | Bound | Class | Instance)]
         return self.all_of([self._called_one(one, given, self.tree, env) for one in called])
+
+
+def _holder(thing: Thing) -> Made | Copied | None:
+    """What takes in whatever is put into it."""
+    if isinstance(thing, Part):
+        return thing.whole
+    return thing if isinstance(thing, Made | Copied) else None
+
+
+def _found_in(thing: Thing) -> Value:
+    """What stands in it without having been put there."""
+    if isinstance(thing, Copied):
+        return frozenset({thing.part})
+    return frozenset({thing}) if is_deep(thing) else NOTHING

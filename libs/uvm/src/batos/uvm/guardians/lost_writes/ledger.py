@@ -12,6 +12,9 @@ from batos.uvm.guardians.lost_writes.things import NOTHING, Class, Copied, Funct
 MAX_STEPS = 400_000
 """How much an analysis does before it gives up: it runs in this process, for anybody who writes a method."""
 
+MAX_TOLD = 80
+"""How many characters of an expression a fault shows."""
+
 Found = tuple[str, ast.AST, str]
 
 
@@ -48,13 +51,15 @@ class Ledger:
         self.weak = 0  # more than 0: what is bound here may as well not be
         self.logs: list[dict[str, Value]] = []  # all that was bound, a log for every `try` that is around
         self.left: dict[ast.AST, dict[str, Value]] = {}  # what loops leave behind, for their next time round
-        self._made: dict[tuple[ast.AST, str], Made] = {}
+        self._made: dict[tuple[ast.AST, str, str], Made] = {}
         self.copies = NOTHING  # all that were read from slots
         self._copied: dict[ast.AST, Copied] = {}
         self.jumps: list[tuple[Env, dict[str, Value]]] = []  # the loops around, and what leaves them half-way
         self.classes: dict[ast.AST, Class] = {}
         self.pending: dict[tuple[ast.AST, Copied], Pending] = {}
         self._libraries: dict[str, Library] = {}
+        self._texts: dict[ast.AST, str] = {}
+        self.abrupt: dict[ast.AST, bool] = {}
 
     def step(self, count: int = 1) -> None:
         """Count what is done.
@@ -69,6 +74,14 @@ class Ledger:
     def say(self, rule: str, node: ast.AST, detail: str) -> None:
         """Keep a fault."""
         self.found[rule, node] = (rule, node, detail)
+
+    def text(self, node: ast.AST) -> str:
+        """What stands in the source, cut where it is long; worked out once, not in every round."""
+        text = self._texts.get(node)
+        if text is None:
+            whole = ast.unparse(node)
+            text = self._texts[node] = whole if len(whole) <= MAX_TOLD else f"{whole[:MAX_TOLD]}..."
+        return text
 
     # Things
 
@@ -104,9 +117,9 @@ class Ledger:
             within: what it is made with.
             role: which one, where a place makes several.
         """
-        made = self._made.get((node, role))
+        made = self._made.get((node, kind, role))
         if made is None:
-            made = self._made[node, role] = Made(kind)
+            made = self._made[node, kind, role] = Made(kind)
         made.within = self.held(made.within, within)
         made.loose = self.learned(made.loose, within)
         return made

@@ -12,7 +12,7 @@ from typing import ClassVar
 from batos.uvm.guardians.lost_writes.containers import BUILT_IN, GIVING, IN_PLACE, PAIRS, VIEWS
 from batos.uvm.guardians.lost_writes.heap import Args
 from batos.uvm.guardians.lost_writes.names import Env
-from batos.uvm.guardians.lost_writes.things import HOST, NOTHING, RECEIVER, Instance, Made, Value, is_copy
+from batos.uvm.guardians.lost_writes.things import HOST, NOTHING, RECEIVER, Instance, Made, Value, in_order, is_copy
 from batos.uvm.guardians.lost_writes.writes import Writes
 
 _PLAIN = frozenset({
@@ -54,6 +54,10 @@ class Answers(Writes):
             return NOTHING
         return self.unknown(node, args, env)
 
+    def operated(self, node: ast.AST, left: Value, op: ast.operator, right: Value, env: Env) -> Value:
+        """What an operator makes of two values."""
+        raise NotImplementedError
+
     def inside(self, args: Args) -> Value:
         """What stands in any of the arguments."""
         return self.inner(self.all_of(args.all))
@@ -63,7 +67,7 @@ class Answers(Writes):
         return args.placed[0] if args.placed else args.starred
 
     def _copy(self, name: str, args: Args, node: ast.AST, env: Env) -> Value:
-        inside = self.inside(args)
+        inside = self.inside(args) if name == "collections.Counter" else self.items(self.all_of(args.all))
         answers = self.passed_on(args, inside, env)
         items = self.joined(inside, answers) if name == "iter" else inside  # `iter(function, end)`
         return self.made(node, _KINDS.get(name, "list"), items, env, role=name)
@@ -75,11 +79,15 @@ class Answers(Writes):
 
     def items_of(self, inside: Value) -> Value:
         """What stands in a dict that takes these: where they are pairs, what is in them."""
-        pairs = frozenset(thing for thing in inside if isinstance(thing, Made) and thing.kind in {"tuple", "list"})
+        kinds = {"tuple", "list", "sum", "unknown"}
+        pairs = frozenset(thing for thing in inside if isinstance(thing, Made) and thing.kind in kinds)
         return self.joined(inside, self.inner(pairs))
 
     def _tuples(self, name: str, args: Args, node: ast.AST, env: Env) -> Value:
-        pair = self.container(node, "tuple", self.inside(args), role=f"one of {name}")
+        items = self.joined(
+            self.items(self.all_of(args.all)), self.all_of(args.named.values())
+        )  # `fillvalue` is one itself
+        pair = self.container(node, "tuple", items, role=f"one of {name}")
         return self.made(node, "list", frozenset({pair}), env, role=name)
 
     def _groups(self, name: str, args: Args, node: ast.AST, env: Env) -> Value:
@@ -104,7 +112,10 @@ class Answers(Writes):
         start = self.all_of([*args.placed[1:], args.named.get("start", NOTHING)])
         if not start:
             return NOTHING
-        return self.made(node, "list", self.inner(self.inner(self.first(args)) | start), env, role=name)
+        items = self.inner(self.first(args))
+        added = self.operated(node, start, ast.Add(), items, env)
+        made = self.made(node, "list", self.inner(items | start), env, role=name)
+        return self.all_of([made, added, frozenset(one for one in start if isinstance(one, Instance))])
 
     def _insort(self, name: str, args: Args, node: ast.AST, env: Env) -> Value:  # noqa: ARG002 - as the others
         self.write(self.first(args), node, env)
@@ -124,7 +135,7 @@ class Answers(Writes):
         return answers
 
     def _deepcopy(self, name: str, args: Args, node: ast.AST, env: Env) -> Value:
-        made = self.made(node, "fresh", NOTHING, env, role=name)
+        made = self.made(node, "fresh", NOTHING, env, role=name, older=self.older(self.inside(args), env))
         return self._instances(args) or made
 
     def _shallow(self, name: str, args: Args, node: ast.AST, env: Env) -> Value:
@@ -172,7 +183,7 @@ class Answers(Writes):
         if name in BUILT_IN and name not in self.names_told and self._holds_methods(holder, name):
             self.say("unsupported", node, f"`.{name}` is called at once or not at all in the sandbox: write a lambda")
         found = []
-        for thing in holder:
+        for thing in in_order(holder):
             if thing is RECEIVER:
                 found.append(self.read_slot(node, name, env) if name is not None else self.read_copy(node, None, env))
             elif name is not None:

@@ -8,7 +8,20 @@ from typing import ClassVar
 
 from batos.uvm.guardians.lost_writes.expressions import Expressions
 from batos.uvm.guardians.lost_writes.names import Env
-from batos.uvm.guardians.lost_writes.things import DEEP, HOST, NOTHING, Class, Function, Instance, Made, Value, is_copy
+from batos.uvm.guardians.lost_writes.things import (
+    DEEP,
+    HOST,
+    NOTHING,
+    Class,
+    Copied,
+    Function,
+    Instance,
+    Made,
+    Thing,
+    Value,
+    in_order,
+    is_copy,
+)
 from batos.uvm.guardians.lost_writes.writes import SIGNS, text_of
 
 _SEVERAL = (ast.Tuple, ast.List)
@@ -92,7 +105,7 @@ class Statements(Expressions):
         if isinstance(target, ast.Name):
             self.bind(target.id, value, env)
         elif isinstance(target, ast.Tuple | ast.List):
-            inside = self.inner(value)
+            inside = self.items(value)
             for part in target.elts:
                 if isinstance(part, ast.Starred):
                     self.bind_target(part.value, self.made(part, "list", inside, env), env)
@@ -110,7 +123,7 @@ class Statements(Expressions):
         target = node.target
         if isinstance(target, ast.Attribute):
             holder = self.value(target.value, env)
-            old = self.all_of(self.attribute_of(thing, target.attr) for thing in holder)
+            old = self.all_of(self.attribute_of(thing, target.attr) for thing in in_order(holder))
         else:
             old = self.value(target, env)
         more = self.value(node.value, env)
@@ -126,8 +139,11 @@ class Statements(Expressions):
         here = frozenset(thing for thing in old if is_copy(thing) or isinstance(thing, Made))
         if sign is None or not here:
             return self.operated(node, old, node.op, more, env)
-        self._unlike(node, sign, _kinds(here), _kinds(more))
         copies = frozenset(thing for thing in here if is_copy(thing))
+        whole = all(isinstance(thing, Copied) for thing in old)
+        if sign != "+" and isinstance(node.target, ast.Name) and whole and len(old) == 1:
+            return self._another(node, old, more, env)
+        self._unlike(node, sign, here, more)
         if copies and (more or sign == "*"):
             self.write(copies, node, env)
         elif copies:
@@ -136,15 +152,27 @@ class Statements(Expressions):
         self.put(here, self.inner(more))
         return self.all_of([old, self.operated(node, old - here, node.op, more, env)])
 
-    def _unlike(self, node: ast.AugAssign, sign: str, kinds: set[str], more: set[str]) -> None:
-        """What the sandbox does otherwise with containers that the source made, where it is sure that it did."""
-        if kinds & DEEP:
+    def _another(self, node: ast.AugAssign, old: Value, more: Value, env: Env) -> Value:
+        """`a -= b` of a slot's copy leaves another one in the name; what else still holds the copy holds an old one."""
+        new = self.operated(node, old, node.op, more, env)
+        if more or isinstance(node.op, ast.Mult):
+            self.write(old, node, env)
+            self.outdated(old, env)
+        return new
+
+    def _unlike(self, node: ast.AugAssign, sign: str, here: Value, more: Value) -> None:
+        """What the sandbox does otherwise with containers, where it is known that it is one, or may be."""
+        kinds, taken = _kinds(here), _kinds(more)
+        name = self.text(node.target)
+        if sign == "+":
+            if kinds == {"list"} and (not taken or taken & {"dict", "set", "tuple"}):
+                told = "`+=` takes nothing but a list in the sandbox"
+                self.say("unsupported", node, f"{told}: write `{name}.extend(...)`")
             return
-        if sign == "+" and kinds == {"list"} and (not more or more & {"dict", "set", "tuple"}):
-            told = "`+=` takes nothing but a list in the sandbox"
-            self.say("unsupported", node, f"{told}: write `{ast.unparse(node.target)}.extend(...)`")
-        if kinds & ({"list"} if sign == "*" else {"dict", "set"} if sign != "+" else set()):
-            name = ast.unparse(node.target)
+        known = not kinds & DEEP and kinds & ({"list"} if sign == "*" else {"dict", "set"})
+        unsure = {"copy", "unknown", *DEEP} | ({"sum"} if sign == "*" else set())
+        perhaps = kinds & unsure and not isinstance(node.target, ast.Subscript)
+        if known or (perhaps and (more or sign == "*")):
             told = f"`{sign}=` changes what stands there in Python, and makes a new one in the sandbox"
             self.say("unsupported", node, f"{told}: write `{name} = {name} {sign} ...`")
 
@@ -192,7 +220,7 @@ class Statements(Expressions):
             ends.append(way)
 
     def _for(self, node: ast.For, env: Env) -> bool:
-        items = self.inner(self.value(node.iter, env))
+        items = self.items(self.value(node.iter, env))
         return self._loop(node, env, lambda within: self.bind_target(node.target, items, within))
 
     def _while(self, node: ast.While, env: Env) -> bool:
@@ -247,20 +275,29 @@ class Statements(Expressions):
             return bool(ends)
         self._left(to_the_end, env)
         ended = self.block(node.finalbody, env)
-        if ended and any(isinstance(part, _ABRUPT) for part in ast.walk(node)):  # it may go on from here to elsewhere
+        if ended and self._is_abrupt(node):  # it may go on from here to elsewhere
             self.leaves(env)
             if self.jumps:
                 self._jump(node, env)
         return ended and bool(ends)
 
+    def _is_abrupt(self, node: ast.Try) -> bool:
+        """Whether anything in it leaves it half-way; found once, not in every round."""
+        if node not in self.abrupt:
+            self.abrupt[node] = any(isinstance(part, _ABRUPT) for part in ast.walk(node))
+        return self.abrupt[node]
+
     def _with(self, node: ast.With, env: Env) -> bool:
         """The `__exit__` of an instance may swallow what its body raises: so that is a `try`."""
         log: dict[str, Value] = {}
         swallows = False
+        managers: list[Thing] = []
         for item in node.items:
             value = self.value(item.context_expr, env)
             swallows = swallows or any(isinstance(thing, Instance) for thing in value)
-            entered = [self.from_special(thing, "__enter__") or frozenset({thing}) for thing in value]
+            these = in_order(value)
+            managers += these
+            entered = [self.special(thing, "__enter__", env) or frozenset({thing}) for thing in these]
             if item.optional_vars is not None:
                 self.bind_target(item.optional_vars, self.all_of(entered), env)
         self.logs.append(log)
@@ -268,6 +305,8 @@ class Statements(Expressions):
         self.logs.pop()
         if swallows:
             self._left(log, env)
+        for thing in reversed(managers):
+            self.special(thing, "__exit__", env)
         return ended or swallows
 
     def _match(self, node: ast.Match, env: Env) -> bool:
@@ -288,6 +327,7 @@ class Statements(Expressions):
                     self.bind(name, value, way)
             if case.guard is not None:
                 self.value(case.guard, way)
+            self._left(way.names, env)  # what it bound stays, whether its guard holds or not
             if self.block(case.body, way):
                 ends.append(way)
         self.merge(env, ends)

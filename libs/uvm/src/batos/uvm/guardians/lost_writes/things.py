@@ -7,7 +7,9 @@ nothing can be written into them, so their set is empty.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 
 from batos.uvm.guardians.lost_writes.names import Scope
 
@@ -18,9 +20,11 @@ class Thing:
 
     Attributes:
         held: whether something else holds it: a container, an attribute, a function's names.
+        number: greater than those of all things made before it.
     """
 
     held: bool = field(default=False, init=False)
+    number: int = field(default_factory=count().__next__, init=False)
 
 
 Value = frozenset[Thing]
@@ -48,12 +52,16 @@ class Copied(Thing):
         slot: the slot's name; None where it is not known.
         once: whether that place is passed at most once in a call, so that it is one copy and not several.
         within: what the source put into it.
+        loose: that of it which may stand anywhere.
+        keyed: that of it which stands under a key, where the source says it literally.
         part: anything that stood in it.
     """
 
     slot: str | None
     once: bool
     within: Value = NOTHING
+    loose: Value = NOTHING
+    keyed: dict[str, Value] = field(default_factory=dict)
     part: Part = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +80,8 @@ class Made(Thing):
     """A container that the source made, or that was made for it.
 
     Attributes:
-        kind: `list`, `dict`, `set`, `tuple`, one of `DEEP`, or `unknown`.
+        kind: `list`, `dict`, `set`, `tuple`, one of `DEEP`, `sum` (what `+` makes: no set), or `unknown`.
+        older: copies of slots that were out of date when it was made of what stands in them.
         within: what stands in it. Keys are left out: nothing that can be written into is a key.
         loose: that of it which may stand anywhere.
         keyed: that of it which stands under a key, where the source says it literally.
@@ -81,6 +90,7 @@ class Made(Thing):
     kind: str
     within: Value = NOTHING
     loose: Value = NOTHING
+    older: Value = NOTHING
     keyed: dict[str, Value] = field(default_factory=dict)
 
 
@@ -163,6 +173,16 @@ class Pending(Thing):
     detail: str
 
 
+def in_order(value: Iterable[Thing]) -> list[Thing]:
+    """The things of a value as they were made: so that what is done with one after the other comes out the same."""
+    return sorted(value, key=lambda thing: thing.number)
+
+
 def is_copy(thing: Thing) -> bool:
     """Whether writing into it changes a copy of what stands in the image."""
     return thing is HOST or isinstance(thing, Copied | Part)
+
+
+def is_deep(thing: Thing) -> bool:
+    """Whether it stands for all that is in it too: also for what was put there."""
+    return isinstance(thing, Part) or (isinstance(thing, Made) and thing.kind in DEEP)

@@ -19,7 +19,9 @@ from batos.uvm.guardians.lost_writes.things import (
     Pending,
     Thing,
     Value,
+    in_order,
     is_copy,
+    is_deep,
 )
 
 OWN_COPY = (
@@ -60,7 +62,8 @@ class Writes(Heap):
         if name == "set":
             if told is not None and told not in self.rights.sets:
                 self._undeclared(node, "sets", told)
-            self.set_slot(told, self.all_of([*args.placed[1:], *args.named.values(), args.starred, args.spread]), env)
+            given = self.all_of([*args.placed[1:], *args.named.values(), args.starred, args.spread])
+            self.set_slot(told, given, node, env)
             return NOTHING
         if name == "send":
             if told is not None and told not in self.rights.sends:
@@ -72,16 +75,17 @@ class Writes(Heap):
     def answer(self, node: ast.AST, env: Env) -> Value:
         """What a message brings: a copy that belongs to the source, or an object."""
         self.sent(env)
-        return frozenset({self.container(node, "answer")})
+        return self.made(node, "answer", NOTHING, env)
 
-    def set_slot(self, slot: str | None, value: Value, env: Env) -> None:
-        """A slot is set: what was changed in a copy of it is in the image now, where the copy is no older one."""
+    def set_slot(self, slot: str | None, value: Value, node: ast.AST, env: Env) -> None:
+        """A slot is set: what was changed in a copy of it is in the image now, where the copy is no older one.
+
+        In Python several reads of a slot are one object; here the copies that were not set are out of date from now on.
+        """
         stands = self.reachable(value)
-        of_slot = {
-            whole
-            for whole in (_whole(thing) for thing in stands)
-            if whole is not None and (whole.slot is None or whole.slot == slot)
-        }
+        self._up_to_date(slot, stands, node, env)
+        wholes = {whole for whole in map(_whole, stands) if whole is not None}
+        of_slot = {whole for whole in wholes if whole.slot is None or whole.slot == slot}
         pending = env.get(PENDING) or NOTHING
         left = {
             one
@@ -90,7 +94,22 @@ class Writes(Heap):
         }
         if len(left) != len(pending):
             self.bind(PENDING, frozenset(left), env)
+        if of_slot or slot is None or len(left) != len(pending):
+            self.outdated(frozenset(one for one in self.copies - wholes if _may_be_of(one, slot)), env)
         self.hand_over(stands, env, slot)
+
+    def _up_to_date(self, slot: str | None, stands: Value, node: ast.AST, env: Env) -> None:
+        stale = env.get(STALE) or NOTHING
+        whole = stands & stale
+        copied = self.all_of(one.older for one in stands if isinstance(one, Made))
+        if any(_may_be_of(one, slot) for one in whole | copied):
+            told = "what is set comes of a copy of the slot that is older than the last message or change of it"
+            self.say("lost-write", node, f"{told}: read the slot again before")
+
+    def older(self, items: Value, env: Env) -> Value:
+        """Copies that are out of date among those in which these items stand."""
+        stale = env.get(STALE) or NOTHING
+        return frozenset(one.whole for one in items if isinstance(one, Part) and one.whole in stale)
 
     def hand_over(self, stands: Value, env: Env, slot: str | None = None) -> None:
         """What was set to a slot is no longer the source's own: later changes of it stay here.
@@ -105,9 +124,21 @@ class Writes(Heap):
         self.bind(GIVEN, self.joined(given, made), env)
         self.gave(made)
 
-    def made(self, node: ast.AST, kind: str, within: Value, env: Env, *, role: str = "") -> Value:
-        """A place makes a new container. Names that hold an older one of that place, and given away, keep a copy."""
+    def made(
+        self, node: ast.AST, kind: str, within: Value, env: Env, *, role: str = "", older: Value | None = None
+    ) -> Value:
+        """A place makes a new container. Names that hold an older one of that place, and given away, keep a copy.
+
+        Args:
+            node: the place.
+            kind: its type's name.
+            within: what it is made with.
+            env: the names there.
+            role: which one, where a place makes several.
+            older: copies out of date that it is made of; None where what it is made with says so.
+        """
         thing = self.container(node, kind, within, role=role)
+        thing.older = self.learned(thing.older, self.older(within, env) if older is None else older)
         given = env.get(GIVEN)
         if given is not None and thing in given and not thing.held:
             for layer in env.layers():
@@ -118,37 +149,43 @@ class Writes(Heap):
             self.bind(GIVEN, given - {thing}, env)
         return frozenset({thing})
 
-    def write(self, holder: Value, node: ast.AST, env: Env) -> None:
+    def write(self, holder: Value, node: ast.AST, env: Env, among: Value = NOTHING) -> None:
         """Something is changed in place.
 
         Args:
             holder: what is changed.
             node: where: a call, the target of an assignment, or one with an operator.
             env: the names there.
+            among: all that it may be that is changed, where `holder` is not.
         """
         given = env.get(GIVEN) or NOTHING
         stale = env.get(STALE) or NOTHING
-        for thing in holder:
+        for thing in in_order(holder):
             self.step()
             whole = _whole(thing)
             if thing in given:
-                self.say("lost-write", node, f"{_told(node)} changes what was set, and reaches nobody: set it last")
+                self.say(
+                    "lost-write", node, f"{self._told(node)} changes what was set, and reaches nobody: set it last"
+                )
             elif whole is not None and whole in stale:
-                told = f"{_told(node)} changes a copy of {whole.slot!r} that is older than the last message"
+                told = (
+                    f"{self._told(node)} changes a copy of {whole.slot!r} that is older than the last message or `set`"
+                )
                 self.say("lost-write", node, f"{told}: read the slot again, or {OWN_COPY}")
             elif whole is not None and whole.once and self.in_the_method():
                 waits = env.get(PENDING) or NOTHING
                 self.bind(PENDING, waits | {self._pending(node, whole)}, env)
+            elif thing is HOST and any(is_deep(one) for one in holder | among):
+                told = f"{self._told(node)} changes what may have been put there as it came, and reaches nobody"
+                self.say("lost-write", node, f"{told}: put in `copy.deepcopy(it)`, or `str(it)` or `int(it)`")
             elif is_copy(thing) or thing is RECEIVER:
-                self.say("lost-write", node, f"{_told(node)} changes a copy and reaches nobody: {OWN_COPY}")
+                self.say("lost-write", node, f"{self._told(node)} changes a copy and reaches nobody: {OWN_COPY}")
 
     def _pending(self, node: ast.AST, copy: Copied) -> Pending:
         found = self.pending.get((node, copy))
         if found is None:
-            detail = (
-                f"{_told(node)} changes a copy of {copy.slot!r}, and not every way from here sets that slot before "
-            )
-            detail += f"anybody looks at it again: `self.set({copy.slot!r}, ...)`, or {OWN_COPY}"
+            detail = f"{self._told(node)} changes a copy of {copy.slot!r}, and not every way from here sets that slot "
+            detail += f"before anybody looks at it again: `self.set({copy.slot!r}, ...)`, or {OWN_COPY}"
             found = self.pending[node, copy] = Pending(copy, node, detail)
         return found
 
@@ -162,8 +199,18 @@ class Writes(Heap):
             self.say(
                 "lost-write",
                 target,
-                f"assigning {ast.unparse(target)} reaches nobody: write `.set({target.attr!r}, value)`",
+                f"assigning {self.text(target)} reaches nobody: write `.set({target.attr!r}, value)`",
             )
+
+    def _told(self, node: ast.AST) -> str:
+        """What a change is called."""
+        if isinstance(node, ast.Call):
+            return f"`{node.func.attr if isinstance(node.func, ast.Attribute) else self.text(node.func)}`"
+        if isinstance(node, ast.AugAssign):
+            name = self.text(node.target)
+            sign = SIGNS[type(node.op)]
+            return f"`{name} {sign}= ...` (where it is to be new, write `{name} = {name} {sign} ...`)"
+        return f"`{self.text(node)} = ...`"
 
     def leaves(self, env: Env) -> None:
         """The live method ends: what is pending is lost."""
@@ -179,6 +226,11 @@ def _is_of_another(thing: Thing, slot: str | None) -> bool:
     return whole is not None and (slot is None or whole.slot != slot)
 
 
+def _may_be_of(copy: Thing, slot: str | None) -> bool:
+    """Whether a copy may be one of that slot; None is any."""
+    return isinstance(copy, Copied) and (slot is None or copy.slot in {slot, None})
+
+
 def _whole(thing: Thing) -> Copied | None:
     if isinstance(thing, Part):
         return thing.whole
@@ -188,14 +240,3 @@ def _whole(thing: Thing) -> Copied | None:
 def text_of(node: ast.AST) -> str | None:
     """A text that stands in the source; None for any other expression."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
-def _told(node: ast.AST) -> str:
-    """What a change is called."""
-    if isinstance(node, ast.Call):
-        return f"`{ast.unparse(node.func).rpartition('.')[2]}`"
-    if isinstance(node, ast.AugAssign):
-        name = ast.unparse(node.target)
-        sign = SIGNS[type(node.op)]
-        return f"`{name} {sign}= ...` (where it is to be new, write `{name} = {name} {sign} ...`)"
-    return f"`{ast.unparse(node)} = ...`"
