@@ -13,7 +13,9 @@ import pytest
 from BTrees.OOBTree import OOBTree
 from integration.console_fixtures import Batos
 from integration.image_process import until
+from integration.uvm_servers import short_folder
 
+from batos.image import ImageServer, UnixSocket
 from batos.kernel.genesis.seed import seed
 from batos.mind.collections import create_collections
 from batos.uvm import Image, Root, UvmObject, open_image, store_blob
@@ -129,3 +131,21 @@ def committing(uri: str) -> Iterator[list[int]]:
         worker.join()
         if failed:
             raise failed[0]
+
+
+@pytest.fixture
+def socket() -> Iterator[Path]:
+    """Where a server in this process listens."""
+    with short_folder() as folder:
+        yield folder / "s"
+
+
+@pytest.fixture
+def server(tmp_path: Path, socket: Path) -> Iterator[ImageServer]:
+    """An image served in this process."""
+    found = ImageServer(tmp_path / "image", UnixSocket(socket), print)
+    found.open()
+    try:
+        yield found
+    finally:
+        found.close()

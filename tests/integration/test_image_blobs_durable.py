@@ -10,29 +10,12 @@ from pathlib import Path
 
 import pytest
 from integration.image_process import until
-from integration.uvm_servers import short_folder
 from ZODB.POSException import StorageError
 
-from batos.image import ImageServer, UnixSocket, clients
+from batos.image import ImageServer, clients
 from batos.uvm import Image, Root, file_storage, open_image, read_blob, store_blob, zeo_client
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def socket() -> Iterator[Path]:
-    with short_folder() as folder:
-        yield folder / "s"
-
-
-@pytest.fixture
-def server(tmp_path: Path, socket: Path) -> Iterator[ImageServer]:
-    found = ImageServer(tmp_path / "image", UnixSocket(socket), print)
-    found.open()
-    try:
-        yield found
-    finally:
-        found.close()
 
 
 @pytest.fixture

@@ -12,31 +12,14 @@ from typing import Any
 
 import pytest
 import ZEO.StorageServer
-from integration.uvm_servers import short_folder
 from ZEO.Exceptions import ClientDisconnected, ServerException
 from ZODB.POSException import StorageError
 
-from batos.image import ImageServer, UnixSocket, clients
+from batos.image import ImageServer, clients
 from batos.uvm import Image, ImageUnreachable, Root, open_image, read_blob, store_blob
 from batos.uvm.zeo_client import ImageClient
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def socket() -> Iterator[Path]:
-    with short_folder() as folder:
-        yield folder / "s"
-
-
-@pytest.fixture
-def server(tmp_path: Path, socket: Path) -> Iterator[ImageServer]:
-    found = ImageServer(tmp_path / "image", UnixSocket(socket), print)
-    found.open()
-    try:
-        yield found
-    finally:
-        found.close()
 
 
 @pytest.fixture

@@ -14,19 +14,22 @@ import pytest
 import stamina
 from prometheus_client import CollectorRegistry
 
-from batos.kernel import missions
+from batos.kernel import interface, missions
 from batos.kernel.cycle import Cycle
 from batos.kernel.genesis import seed
+from batos.kernel.inspecting import Inspecting
 from batos.kernel.metrics import KernelMetrics
 from batos.kernel.sandboxing import kernel_sandbox
 from batos.kernel.settings import KernelSettings
 from batos.kernel.ticket import CycleOutcome, Ticket
+from batos.mind import compatibility
 from batos.protocol import (
     EngineDescription,
     Event,
     EventType,
     Infer,
     Inferred,
+    RequestContext,
     Tokenized,
     Usage,
     new_id,
@@ -218,3 +221,16 @@ def sandboxed(
     with kernel_sandbox(load_settings(KernelSettings), made.told, KernelMetrics(registry)) as sandbox:
         image.sandbox = sandbox
         yield made
+
+
+@pytest.fixture
+def context() -> RequestContext:
+    """Of a request that the console sent."""
+    return RequestContext(id="r", parent="", sender="console-1", session="s", attempt=0, deadline=0.0)
+
+
+@pytest.fixture
+def inspecting(image: Image) -> Inspecting:
+    """What kernel-1 answers about the image."""
+    plank = compatibility.Kernel("kernel-1", "k1", "0.1.0", interface.HOST, interface.IMAGE)
+    return Inspecting(image=image, kernel=plank)

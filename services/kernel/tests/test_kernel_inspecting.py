@@ -11,10 +11,10 @@ import pytest
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
 
-from batos.kernel import interface, missions
+from batos.kernel import missions
 from batos.kernel.inspecting import Inspecting
 from batos.kernel.ticket import CycleOutcome
-from batos.mind import compatibility, log_memory
+from batos.mind import log_memory
 from batos.protocol import (
     ImageCompare,
     ImageHistory,
@@ -48,17 +48,6 @@ from batos.uvm import (
 
 IDLE = "lobby.psm_prototypes_obj.IDLE._process_synthesis_"
 GREET = "lobby.traits_obj.greet_"
-PLANK = compatibility.Kernel("kernel-1", "k1", "0.1.0", interface.HOST, interface.IMAGE)
-
-
-@pytest.fixture
-def context() -> RequestContext:
-    return RequestContext(id="r", parent="", sender="console-1", session="s", attempt=0, deadline=0.0)
-
-
-@pytest.fixture
-def inspecting(image: Image) -> Inspecting:
-    return Inspecting(image=image, kernel=PLANK)
 
 
 async def asked(inspecting: Inspecting, message: Message, context: RequestContext) -> Any:

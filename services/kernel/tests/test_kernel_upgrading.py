@@ -23,17 +23,6 @@ from batos.uvm import CommitFateUnknown, Image, Session, install_method, method_
 
 IDLE = "lobby.psm_prototypes_obj.IDLE._process_synthesis_"
 GREET = "lobby.traits_obj.greet_"
-PLANK = compatibility.Kernel("kernel-1", "k1", "0.1.0", interface.HOST, interface.IMAGE)
-
-
-@pytest.fixture
-def context() -> RequestContext:
-    return RequestContext(id="r", parent="", sender="console-1", session="s", attempt=0, deadline=0.0)
-
-
-@pytest.fixture
-def inspecting(image: Image) -> Inspecting:
-    return Inspecting(image=image, kernel=PLANK)
 
 
 async def asked(inspecting: Inspecting, message: Message, context: RequestContext) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -203,9 +204,9 @@ class Expressions(Calls):
                 self.grow(function.params, parameter.arg, self.value(default, env))
         return function
 
+    @abstractmethod
     def bind_target(self, target: ast.expr, value: Value, env: Env) -> None:
         """Something is assigned to a target, or unpacked into it."""
-        raise NotImplementedError
 
     _expressions: ClassVar[dict[type[ast.AST], Callable[..., Value]]] = {
         ast.Name: _name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -56,7 +57,7 @@ class Args:
         return replace(self, placed=[*first, *self.placed])
 
 
-class Heap(Ledger):
+class Heap(Ledger, ABC):
     """What things hold, and calls of what the source defines."""
 
     # Contents
@@ -257,9 +258,9 @@ class Heap(Ledger):
             return self.all_of(self.enter(one, args.after(this), env) for one in calls)
         return self.unknown(node, args.after(frozenset({thing})), env)
 
+    @abstractmethod
     def of_library(self, name: str, args: Args, node: ast.AST, env: Env) -> Value:
         """What something that the sandbox brings along answers."""
-        raise NotImplementedError
 
     def unknown(self, node: ast.AST, args: Args, env: Env) -> Value:
         """A call of which nothing is known may answer, hold, and call with each other, all that it was given."""

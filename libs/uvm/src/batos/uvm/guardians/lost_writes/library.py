@@ -6,6 +6,7 @@ What stands in none of these tables may answer and hold all that it was given.
 from __future__ import annotations
 
 import ast
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -54,9 +55,9 @@ class Answers(Writes):
             return NOTHING
         return self.unknown(node, args, env)
 
+    @abstractmethod
     def operated(self, node: ast.AST, left: Value, op: ast.operator, right: Value, env: Env) -> Value:
         """What an operator makes of two values."""
-        raise NotImplementedError
 
     def inside(self, args: Args) -> Value:
         """What stands in any of the arguments."""
